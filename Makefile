@@ -1,0 +1,45 @@
+# make demo | test | lint | lock: each sets up .venv by itself when it is missing or stale.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test slow lint lock clean
+
+setup: $(READY)
+
+$(READY): requirements.txt requirements-dev.txt pyproject.toml
+	@echo "baton: installing the locked packages into $(VENV) (about 3 GB, some minutes the first time)"
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 13); sys.exit(None if ok else "baton: Python 3.11 or 3.12 is needed, $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.11 setup")'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --no-deps -r requirements.txt -r requirements-dev.txt
+	@$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $(READY)
+	@echo "baton: ready; the command is $(VENV)/bin/baton"
+
+demo: $(READY)
+	@echo "baton: the demo trains four small models on the built-in corpus"
+	@$(VENV)/bin/baton demo
+
+test: $(READY)
+	@echo "baton: running the test suite"
+	@$(VENV)/bin/python -m pytest -m "not slow"
+
+slow: $(READY)
+	@$(VENV)/bin/python -m pytest -m slow
+
+lint: $(READY)
+	@echo "baton: ruff and pyright"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/pyright --level error
+
+lock: $(READY)
+	@$(VENV)/bin/uv pip compile --quiet requirements.in --override requirements-overrides.txt --universal \
+	  --python-version 3.11 --no-header --no-annotate -o requirements.lock
+	@grep -v -E '^(seqio|tfds)-nightly' requirements.lock > requirements.txt && rm requirements.lock
+	@$(VENV)/bin/uv pip compile --quiet requirements-dev.in --universal --python-version 3.11 \
+	  --no-header --no-annotate -o requirements-dev.txt
+	@echo "baton: requirements.txt and requirements-dev.txt are locked anew"
+
+clean:
+	rm -rf $(VENV)
