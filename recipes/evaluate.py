@@ -1,0 +1,60 @@
+"""Held-out data scored during a stage and at its end: the stage's own loss, and what an Evaluate asks for."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from recipes import figures, mesh, recipe
+from recipes import state as states
+from recipes import step as steps
+
+
+class Scorer:
+    """The evaluations of one stage; each compiles once, at its first use."""
+
+    def __init__(self, stage: recipe.Stage, rules: recipe.Rules, layout: states.Layout):
+        """Nothing is read or compiled yet."""
+        self._stage, self._rules, self._layout = stage, rules, layout
+        self._steps: dict[str, Any] = {}
+        self._seen: dict[str, tuple[int, dict[str, float]]] = {}
+
+    def due(self, step: int) -> bool:
+        """Whether an evaluation is wanted after `step` updates, the end of the stage apart."""
+        return step < self._stage.steps and any(each.every and step % each.every == 0 for each in self._stage.evaluate)
+
+    def run(self, params: states.Params, step: int) -> Iterator[dict[str, float]]:
+        """The figures of every evaluation due after `step` updates, or of all of them at the stage's end."""
+        for each in self._stage.evaluate:
+            if step == self._stage.steps or (each.every and step % each.every == 0):
+                yield {f"{each.name}/{name}": value for name, value in self._score(each, params).items()}
+
+    def _score(self, each: recipe.Evaluate, params: states.Params) -> dict[str, float]:
+        if each.name not in self._steps:
+            self._steps[each.name] = steps.compile_eval(self._stage, each.data, self._rules, self._layout)
+        step = self._steps[each.name]
+        total = figures.Sums(each.data.parts())
+        for batch in batches(each, self._stage.batch):
+            total.add(jax.device_get(dict(step(params, mesh.put(batch, self._layout.mesh)))))
+        scores = total.means()
+        if each.score is not None:
+            scores |= each.score(
+                self._stage.model, params, each.data, batches(each, self._stage.batch), self._layout.mesh
+            )
+        return scores
+
+
+def batches(each: recipe.Evaluate, rows: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """This process's rows of the evaluation's batches: the same ones at every call."""
+    feed = each.data.feed(
+        batch=rows, seed=0, start=0, process_index=jax.process_index(), process_count=jax.process_count()
+    )
+    try:
+        for _ in range(each.batches):
+            try:
+                yield next(feed)
+            except StopIteration:
+                return
+    finally:
+        feed.close()

@@ -1,0 +1,157 @@
+"""The training loop of one stage.
+
+The contract:
+1. The start is the stage's own checkpoint, else the handoff, else scratch; the choice is logged and in the manifest.
+2. A step is: take a batch, dispatch the update, then look at the previous one. Nothing waits for the device on purpose.
+3. A save after step n holds n updates. The batch is a function of (seed, step), so there is no iterator to save.
+4. `state.step` counts this stage's updates. An evaluation at step n sees the parameters after n updates.
+5. All processes reach the same saves; the first one alone writes metrics and the final `done`.
+6. The stage ends with a checkpoint at exactly `steps`, then `done`; the next stage starts from disk.
+"""
+
+import collections
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import rich.console
+from etils import epath
+
+from recipes import checkpoint, config, costing, evaluate, journal, lineage, mesh, progress, recipe, window
+from recipes import start as starts
+from recipes import state as states
+from recipes import step as steps
+
+DIGEST_BYTES = 1 << 30
+
+
+def train(
+    stage: recipe.Stage,
+    resolved: config.Resolved,
+    workdir: epath.Path,
+    over: jax.sharding.Mesh,
+    console: rich.console.Console,
+    stopping: Callable[[], bool],
+) -> dict[str, Any]:
+    """Runs or resumes `stage` to its end and returns what its `done` file says.
+
+    Raises:
+      recipe.Preempted: `stopping()` came true; the stage has saved.
+      recipe.Mistake: too many updates in a row weren't finite; the last good checkpoint is kept.
+    """
+    rules = resolved.value.rules
+    directory = workdir / stage.name
+    directory.mkdir(parents=True, exist_ok=True)
+    clock = starts.clock(stage, workdir)
+    layout = states.layout(stage, rules, over, clock)
+    update = steps.compile_train(stage, rules, layout, clock)
+    with contextlib.ExitStack() as opened:
+        checkpoints = opened.enter_context(contextlib.closing(checkpoint.Checkpoints(directory, stage.save)))
+        book = opened.enter_context(journal.Journal(directory, stage.name, console))
+        start = starts.decide(stage, layout, checkpoints, workdir)
+        state, done = start.state, int(start.state.step)
+        book.resume(done)
+        book.say(_opening(stage, start, layout, done))
+        feed = opened.enter_context(contextlib.closing(_feed(stage, done + clock)))
+        tick = opened.enter_context(progress.bar(console, stage.name, stage.steps, done))
+        scorer = evaluate.Scorer(stage, rules, layout)
+        shown = window.Window(stage, clock, start.tokens)
+        pending: collections.deque[tuple[int, Mapping[str, Any]]] = collections.deque()
+        saved_at = time.monotonic()
+        while done < stage.steps:
+            began = time.monotonic()
+            batch = next(feed)
+            shown.waited += time.monotonic() - began
+            state, stats = update(state, mesh.put(batch, over))
+            done += 1
+            pending.append((done, stats))
+            stop = stopping() and done < stage.steps
+            scores, saves = scorer.due(done), stop or _saves(stage, done, time.monotonic() - saved_at)
+            while len(pending) > (0 if saves or scores else 1):
+                step, stats = pending.popleft()
+                tick(step, f"loss {shown.add(step, stats):.3f}")
+                if step % stage.log_every == 0 or step == stage.steps:
+                    book.report(step, stage.steps, shown.close(step))
+            if scores:
+                for found in scorer.run(state.params, done):
+                    book.report(done, stage.steps, found)
+            if saves:
+                checkpoints.save(
+                    done, state.params, state.opt_state, _manifest(stage, resolved, state, start, shown.tokens, clock)
+                )
+                saved_at = time.monotonic()
+            if stop:
+                checkpoints.wait()
+                raise recipe.Preempted(f"stage {stage.name!r} saved step {done}; the same command goes on from there")
+        checkpoints.wait()
+        scores = {}
+        for found in scorer.run(state.params, done):
+            book.report(done, stage.steps, found)
+            scores |= found
+        return _finish(directory, scores, book)
+
+
+def _feed(stage: recipe.Stage, start: int) -> Any:
+    """This process's rows of the batches `start`, `start` + 1, ..."""
+    here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    return stage.data.feed(batch=stage.batch, seed=stage.seed, start=start, **here)
+
+
+def _saves(stage: recipe.Stage, done: int, seconds: float) -> bool:
+    """Whether a save is due after `done` updates, `seconds` after the last one."""
+    save = stage.save
+    by_step = save.steps is not None and done % save.steps == 0
+    by_time = save.minutes is not None and seconds > 60 * save.minutes
+    return done == stage.steps or by_step or by_time
+
+
+def _manifest(
+    stage: recipe.Stage,
+    resolved: config.Resolved,
+    state: states.TrainState,
+    start: starts.Start,
+    tokens: int,
+    clock: int,
+) -> dict[str, Any]:
+    step, cost = int(state.step), costing.of_stage(stage)
+    small = sum(value.nbytes for value in state.params.values()) <= DIGEST_BYTES and jax.process_count() == 1
+    return lineage.manifest(
+        resolved=resolved,
+        stage=stage,
+        step=step,
+        clock=clock,
+        start=start.record,
+        spent={"tokens": tokens, "flops": step * cost.flops, "training_units": step * cost.training_units},
+        skipped=int(state.skipped),
+        streak=int(state.streak),
+        digest=checkpoint.digest(state.params) if small else None,
+    )
+
+
+def _opening(stage: recipe.Stage, start: starts.Start, layout: states.Layout, done: int) -> str:
+    total = sum(leaf.size for leaf in layout.leaves.values())
+    moving = sum(layout.leaves[path].size for path in layout.trainable)
+    if start.resumed:
+        origin = f"goes on from its own checkpoint at step {done}"
+    elif start.record["parent"]:
+        origin = f"starts from {start.record['parent']['directory']} step {start.record['parent']['step']}"
+    else:
+        origin = "starts from scratch"
+    return f"{origin}; {moving:,} of {total:,} parameters train, {stage.steps} steps of {stage.batch} rows"
+
+
+def _finish(directory: epath.Path, scores: Mapping[str, float], book: journal.Journal) -> dict[str, Any]:
+    """Writes `done`, the last file of a stage, from its last checkpoint's manifest."""
+    manifest = checkpoint.manifest(directory)
+    record = {name: manifest[name] for name in ("recipe", "stage", "step", "spent", "params_digest")}
+    record["scores"] = dict(scores)
+    if jax.process_index() == 0:
+        temporary = directory / "done.tmp"
+        temporary.write_text(json.dumps(record, indent=1))
+        temporary.rename(directory / "done")
+    spent = record["spent"]
+    book.say(f"done: {record['step']:,} steps, {spent['tokens']:,} tokens, {spent['flops']:.3g} FLOPs")
+    return record

@@ -1,0 +1,86 @@
+"""What a stage minimises: sums and the counts that divide them.
+
+A loss returns sums over its targets; its normalisers are functions of the batch alone, known before the forward pass.
+So the division is global, accumulation is weighted by target tokens, and a loss of several terms (each with its own
+count) needs no trainer of its own: loss = sum over terms of coefficient * sum / count.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from models import softmax
+
+Batch = Mapping[str, jax.Array]
+Sums = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageModel:
+    """Cross-entropy of the targets' tokens: masked, causal, prefix or sequence-to-sequence alike.
+
+    Attributes:
+      z_loss: coefficient of log(Z)^2, which keeps the logits from drifting (PaLM, Chowdhery et al. 2022).
+      label_smoothing: share of the target probability spread over the whole vocabulary.
+      chunk: targets whose logits are in memory at one time.
+    """
+
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+    chunk: int = 1024
+
+    terms = {"loss": 1.0}
+    wants = "readout"
+
+    def counts(self, batch: Batch) -> Sums:
+        """The weight of all targets, at least 1."""
+        return {"loss": jnp.maximum(batch["weights"].sum(), 1.0)}
+
+    def __call__(self, model: Any, params: Mapping[str, jax.Array], batch: Batch, key: jax.Array | None) -> Sums:
+        """Sums over the targets: `loss`, which has the gradient, and `stat/<name>` figures, which have none."""
+        output = model.apply(params, batch, key=key)
+        loss, tokens = softmax.cross_entropy(
+            output.readout,
+            output.hidden,
+            batch["targets"],
+            batch["weights"],
+            z_loss=self.z_loss,
+            label_smoothing=self.label_smoothing,
+            chunk=self.chunk,
+        )
+        return {"loss": loss} | _stats(tokens["loss"], tokens["correct"], batch)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classes:
+    """Cross-entropy over a head's few classes: one a token (`targets` [B, L]) or one a sequence (`targets` [B])."""
+
+    terms = {"loss": 1.0}
+    wants = "logits"
+
+    def counts(self, batch: Batch) -> Sums:
+        """The weight of all targets, at least 1."""
+        return {"loss": jnp.maximum(batch["weights"].sum(), 1.0)}
+
+    def __call__(self, model: Any, params: Mapping[str, jax.Array], batch: Batch, key: jax.Array | None) -> Sums:
+        """Sums over the targets, as LanguageModel's."""
+        logits = model.apply(params, batch, key=key).logits.astype(jnp.float32)
+        targets, weights = batch["targets"], batch["weights"]
+        picked = jnp.take_along_axis(logits, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
+        tokens = jax.nn.logsumexp(logits, axis=-1) - picked
+        correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+        return {"loss": jnp.sum(tokens * weights)} | _stats(tokens, correct, batch)
+
+
+def _stats(loss: jax.Array, correct: jax.Array, batch: Batch) -> Sums:
+    """Target count, correct targets, and loss and weight of each row: the host sums the rows by blend part."""
+    loss, correct, weights = jax.lax.stop_gradient((loss, correct, batch["weights"]))
+    rest = tuple(range(1, weights.ndim))
+    return {
+        "stat/correct": jnp.sum(correct * weights),
+        "row/loss": jnp.sum(loss * weights, axis=rest),
+        "row/weight": jnp.sum(weights, axis=rest),
+    }

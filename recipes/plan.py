@@ -1,0 +1,164 @@
+"""What a recipe will do and what it costs, before anything is spent: on shapes alone, no TensorFlow."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, AxisType
+
+from recipes import checkpoint, costing, handoff, mesh, recipe
+from recipes import state as states
+
+GIB = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A plan: one dict a stage, the sums, and every problem found, one line each."""
+
+    recipe: str
+    stages: tuple[dict[str, Any], ...]
+    handoffs: Mapping[str, handoff.Plan]
+    totals: dict[str, float]
+    problems: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        """What `baton plan --json` prints."""
+        return {
+            "recipe": self.recipe,
+            "stages": list(self.stages),
+            "totals": self.totals,
+            "problems": list(self.problems),
+        }
+
+
+def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> Planned:
+    """Plans every stage of a recipe.
+
+    Args:
+      of: the recipe.
+      devices: how many devices to plan for; None takes the mesh's own product, or this machine's count when it has -1.
+      data: also ask the data whether its files are there and fit, as a run does before it begins.
+    """
+    problems = recipe.problems(of)
+    stages: list[dict[str, Any]] = []
+    plans: dict[str, handoff.Plan] = {}
+    clocks: dict[str, int] = {}
+    for stage in of.stages:
+        where = f"recipe {of.name!r}, stage {stage.name!r}: "
+        clocks[stage.name] = _clock(of, stage, clocks)
+        try:
+            planned, found = _stage(of, stage, devices, clocks[stage.name])
+            stages.append(planned)
+            if stage.start is not None:
+                plans[stage.name] = handoff.plan(stage.start, _source(of, stage.start), stage.model.abstract())
+                planned["handoff"] = _handoff(stage.start, plans[stage.name])
+                found += [f"handoff from {stage.start.source!r}: {line}" for line in plans[stage.name].problems]
+            found += stage.data.problems() if data else []
+        except ValueError as error:
+            found = [str(error)]
+        problems += [line if line.startswith("recipe ") else where + line for line in found]
+    totals: dict[str, float] = {
+        name: sum(stage[name] for stage in stages) for name in ("tokens", "flops", "training_units")
+    }
+    return Planned(
+        recipe=of.name, stages=tuple(stages), handoffs=plans, totals=totals, problems=tuple(dict.fromkeys(problems))
+    )
+
+
+def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int | None, clock: int) -> tuple[dict[str, Any], list[str]]:
+    found: list[str] = []
+    if stage.model.kind != stage.data.kind:
+        found.append(f"a model of kind {stage.model.kind!r} can't learn from data of kind {stage.data.kind!r}")
+    shape = mesh.sizes(of.mesh, _devices(of.mesh, devices))
+    over = AbstractMesh(tuple(shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
+    layout = states.layout(stage, of.rules, over, clock)  # type: ignore[arg-type]
+    rows = shape["data"] * shape["fsdp"]
+    if stage.batch // stage.accumulate % rows:
+        found.append(
+            f"batch {stage.batch} in {stage.accumulate} parts doesn't divide over {rows} devices of the data and fsdp "
+            f"axes {shape}; change batch, accumulate or the mesh"
+        )
+    cost = costing.of_stage(stage)
+    total = sum(leaf.size for leaf in layout.leaves.values())
+    planned = {
+        "name": stage.name,
+        "params": total,
+        "trainable_params": sum(layout.leaves[path].size for path in layout.trainable),
+        "steps": stage.steps,
+        "tokens": _tokens(stage) * stage.steps,
+        "flops": cost.flops * stage.steps,
+        "training_units": cost.training_units * stage.steps,
+        "handoff": {},
+        "mesh": shape,
+        "bytes_per_device": {
+            "params": _bytes(layout.shapes.params),
+            "opt_state": _bytes(layout.shapes.opt_state),
+        },
+    }
+    return planned, found
+
+
+def _tokens(stage: recipe.Stage) -> int:
+    """Positions of one batch that the model reads: the inputs, and the decoder's when there are both."""
+    spec = stage.data.spec(stage.batch)
+    return sum(math.prod(shape) for name, (shape, _) in spec.items() if name.endswith("_segments"))
+
+
+def _devices(axes: recipe.Mesh, devices: int | None) -> int:
+    given = dataclasses.astuple(axes)
+    return devices or (jax.device_count() if -1 in given else math.prod(given))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _clock(of: recipe.Recipe, stage: recipe.Stage, clocks: Mapping[str, int]) -> int:
+    if stage.start is None or "clock" not in stage.start.carry:
+        return 0
+    if recipe.is_directory(stage.start.source):
+        found = checkpoint.manifest(stage.start.source)
+        return found["clock"] + found["step"]
+    return clocks.get(stage.start.source, 0) + of.stage(stage.start.source).steps
+
+
+def _source(of: recipe.Recipe, start: recipe.Handoff) -> Mapping[str, Any]:
+    """The leaves that a handoff reads: of an earlier stage's model, or of a checkpoint's metadata."""
+    if not recipe.is_directory(start.source):
+        return of.stage(start.source).model.abstract()
+    found = checkpoint.manifest(start.source)
+    return checkpoint.abstract(f"{start.source}/checkpoints/{found['step']}")
+
+
+def _handoff(start: recipe.Handoff, plan: handoff.Plan) -> dict[str, Any]:
+    return {"source": start.source, "carry": list(start.carry), **plan.json()}
+
+
+def lines(planned: Planned, full: bool = False) -> list[str]:
+    """The plan as text; `full` prints every parameter of every handoff."""
+    text = [f"recipe {planned.recipe}"]
+    for stage in planned.stages:
+        per_device = sum(stage["bytes_per_device"].values()) / GIB
+        text += [
+            f"  stage {stage['name']}: {stage['trainable_params']:,} of {stage['params']:,} parameters train, "
+            f"{stage['steps']:,} steps, {stage['tokens']:.4g} tokens, {stage['flops']:.4g} FLOPs, "
+            f"{stage['training_units']:.2f} training units",
+            f"    mesh {stage['mesh']}, parameters and optimizer {per_device:.3f} GiB a device",
+        ]
+        if stage["handoff"]:
+            sums = stage["handoff"]["parameters"]
+            carried = f", carries {', '.join(stage['handoff']['carry'])}" if stage["handoff"]["carry"] else ""
+            counts = ", ".join(f"{count:,} {name}" for name, count in sums.items())
+            text.append(f"    handoff from {stage['handoff']['source']}: {counts}{carried}")
+            if full:
+                text += [f"      {line}" for line in planned.handoffs[stage["name"]].lines()]
+    totals = planned.totals
+    text.append(
+        f"  in all: {totals['tokens']:.4g} tokens, {totals['flops']:.4g} FLOPs, "
+        f"{totals['training_units']:.2f} training units"
+    )
+    text += [f"  problem: {problem}" for problem in planned.problems] or ["  no problems found"]
+    return text

@@ -1,0 +1,123 @@
+"""One update, as a pure function that reads like the algorithm, and its compilation."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from models import placing
+from recipes import mesh, recipe
+from recipes import state as states
+
+Batch = dict[str, jax.Array]
+Stats = dict[str, jax.Array]
+
+
+def train_step(
+    state: states.TrainState,
+    batch: Batch,
+    *,
+    stage: recipe.Stage,
+    optimizer: Any,
+    trainable: frozenset[str],
+    clock: int,
+) -> tuple[states.TrainState, Stats]:
+    """One update of the trainable parameters; returns the new state and the step's figures.
+
+    The frozen parameters are constants of the loss, so XLA drops their backward pass. An update whose loss or gradient
+    norm isn't finite leaves parameters and optimizer as they were, and is counted.
+    """
+    moving = {path: value for path, value in state.params.items() if path in trainable}
+    fixed = {path: value for path, value in state.params.items() if path not in trainable}
+    key = jax.random.fold_in(jax.random.key(stage.seed), state.step + clock)
+    counts = stage.loss.counts(batch)
+
+    def objective(moving: states.Params, rows: Batch, key: jax.Array) -> tuple[jax.Array, Stats]:
+        sums = stage.loss(stage.model, moving | fixed, rows, key)
+        terms = [weight * sums[term] / counts[term] for term, weight in stage.loss.terms.items()]
+        return sum(terms, jnp.zeros(())), sums
+
+    (loss, sums), grads = _accumulate(jax.value_and_grad(objective, has_aux=True), moving, batch, key, stage.accumulate)
+    norm = optax.global_norm(grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, moving, step=state.step)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    moved = optax.apply_updates(moving, updates)
+    keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
+    skipped = jnp.where(finite, 0, 1).astype(jnp.int32)
+    new = states.TrainState(
+        step=state.step + 1,
+        params=keep(moved, moving) | fixed,
+        opt_state=keep(opt_state, state.opt_state),
+        skipped=state.skipped + skipped,
+        streak=(state.streak + 1) * skipped,
+    )
+    stats = {"grad_norm": norm, "objective": loss, "skipped": new.skipped, "streak": new.streak}
+    return new, stats | _figures(sums, counts, batch, len(stage.data.parts()))
+
+
+def _figures(sums: Stats, counts: Stats, batch: Batch, parts: int) -> Stats:
+    """The figures of one batch: sums, counts, tokens that aren't padding, loss and weight of each blend part."""
+    segments = [value for name, value in batch.items() if name.endswith("_segments")]
+    figures = {name: value for name, value in sums.items() if not name.startswith("row/")}
+    figures |= {f"count/{name}": count for name, count in counts.items()}
+    figures["tokens"] = sum((jnp.sum(value > 0, dtype=jnp.int32) for value in segments), jnp.zeros((), jnp.int32))
+    for name in ("row/loss", "row/weight"):
+        figures[name.replace("row", "part")] = jax.ops.segment_sum(sums[name], batch["part"], parts)
+    return figures
+
+
+def _accumulate(grad: Callable[..., Any], moving: Any, batch: Batch, key: jax.Array, parts: int) -> Any:
+    """Value and gradient of `grad` summed over `parts` equal parts of the rows; figures of rows are joined again."""
+    if parts == 1:
+        return grad(moving, batch, key)
+    split = {name: value.reshape(-1, parts, *value.shape[1:]).swapaxes(0, 1) for name, value in batch.items()}
+
+    def part(total: Any, item: tuple[jax.Array, Batch]) -> tuple[Any, Stats]:
+        (loss, sums), grads = grad(moving, item[1], jax.random.fold_in(key, item[0]))
+        return jax.tree.map(jnp.add, total, (loss, grads)), sums
+
+    zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, moving))
+    (loss, grads), sums = jax.lax.scan(part, zeros, (jnp.arange(parts), split))
+    joined = {
+        name: value.swapaxes(0, 1).reshape(-1) if name.startswith("row/") else value.sum(axis=0)
+        for name, value in sums.items()
+    }
+    return (loss, joined), grads
+
+
+def compile_train(
+    stage: recipe.Stage, rules: recipe.Rules, layout: states.Layout, clock: int = 0
+) -> Callable[[states.TrainState, Batch], tuple[states.TrainState, Stats]]:
+    """`train_step` of a stage, jitted with explicit shardings; the state it is given is donated."""
+    step = functools.partial(
+        train_step, stage=stage, optimizer=layout.optimizer, trainable=layout.trainable, clock=clock
+    )
+    return _on_mesh(step, rules, layout, out=(layout.shardings, None), donate=(0,), state=layout.shardings)
+
+
+def compile_eval(
+    stage: recipe.Stage, data: Any, rules: recipe.Rules, layout: states.Layout
+) -> Callable[[states.Params, Batch], Stats]:
+    """The figures of the stage's loss on a batch of `data`, without dropout, jitted."""
+
+    def step(params: states.Params, batch: Batch) -> Stats:
+        sums = stage.loss(stage.model, params, batch, None)
+        return _figures(sums, stage.loss.counts(batch), batch, len(data.parts()))
+
+    return _on_mesh(step, rules, layout, out=None, donate=(), state=layout.shardings.params)
+
+
+def _on_mesh(
+    step: Any, rules: recipe.Rules, layout: states.Layout, *, out: Any, donate: tuple[int, ...], state: Any
+) -> Any:
+    """Jits `step(state, batch)` with the activations' rules in force while it is traced."""
+    names = mesh.activation_rules(rules)
+
+    def traced(state: Any, batch: Mapping[str, jax.Array]) -> Any:
+        with placing.rules(layout.mesh, names):
+            return step(state, dict(batch))
+
+    return jax.jit(traced, in_shardings=(state, mesh.rows(layout.mesh)), out_shardings=out, donate_argnums=donate)
