@@ -44,12 +44,22 @@ def mistakes() -> Iterator[None]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from recipes import run
+    import rich.console
+
+    from recipes import run, summary
 
     _imports(arguments)
     resolved = _recipe(arguments)
     _jax(arguments)
-    run.run(resolved, arguments.workdir, until=arguments.until, allow_config_change=arguments.allow_config_change)
+    console = rich.console.Console()
+    run.run(
+        resolved,
+        arguments.workdir,
+        until=arguments.until,
+        allow_config_change=arguments.allow_config_change,
+        console=console,
+    )
+    summary.show(resolved.value, arguments.workdir, console)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -142,7 +152,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     from recipes import demo
 
     _jax(arguments)
-    demo.run(arguments.workdir)
+    demo.run_demo(arguments.workdir)
 
 
 def _recipe(arguments: argparse.Namespace) -> Any:

@@ -62,11 +62,11 @@ def load(
         try:
             gin.parse_config_file(str(path), print_includes_and_imports=False)
             file = gin.config_str()
-            gin.parse_config(list(overrides))
+            _override(file, overrides)
             given = gin.config_str()
             for overlay in overlays:
                 gin.parse_config_file(str(_find(overlay)), print_includes_and_imports=False)
-            gin.parse_config(list(overrides))
+            _override(file, overrides)
             missing = re.findall(r"^(\w+) = %gin.REQUIRED$", gin.config_str(), re.MULTILINE)
             if missing:
                 hint = " ".join(f'--set "{name}=..."' for name in missing)
@@ -109,6 +109,19 @@ def _gin() -> Iterator[None]:
         yield
     finally:
         gin.clear_config()
+
+
+def _override(file: str, overrides: Sequence[str]) -> None:
+    """Parses bindings; they may name by module (`recipe.Save.keep=3`) what the `file` imports but doesn't use."""
+    imports = [line for line in file.splitlines() if line.startswith(("from ", "import "))]
+    for binding in overrides:
+        try:
+            gin.parse_config(binding)
+        except ValueError:
+            with contextlib.suppress(NameError):
+                gin.parse_config([*imports, binding])
+                continue
+            raise
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,5 +1,8 @@
 """Held-out data scored during a stage and at its end: the stage's own loss, and what an Evaluate asks for."""
 
+import contextlib
+import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,30 +34,30 @@ class Scorer:
                 yield {f"{each.name}/{name}": value for name, value in self._score(each, params).items()}
 
     def _score(self, each: recipe.Evaluate, params: states.Params) -> dict[str, float]:
+        data = held_out(self._stage, each)
         if each.name not in self._steps:
-            self._steps[each.name] = steps.compile_eval(self._stage, each.data, self._rules, self._layout)
+            self._steps[each.name] = steps.compile_eval(self._stage, data, self._rules, self._layout)
         step = self._steps[each.name]
-        total = figures.Sums(each.data.parts())
-        for batch in batches(each, self._stage.batch):
+        total = figures.Sums(data.parts())
+        for batch in batches(data, each.batches, self._stage.batch):
             total.add(jax.device_get(dict(step(params, mesh.put(batch, self._layout.mesh)))))
-        scores = total.means()
+        found = total.means()
         if each.score is not None:
-            scores |= each.score(
-                self._stage.model, params, each.data, batches(each, self._stage.batch), self._layout.mesh
-            )
-        return scores
+            rows = batches(data, each.batches, self._stage.batch)
+            found |= each.score(self._stage.model, params, data, rows, self._layout.mesh)
+        return found
 
 
-def batches(each: recipe.Evaluate, rows: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """This process's rows of the evaluation's batches: the same ones at every call."""
-    feed = each.data.feed(
-        batch=rows, seed=0, start=0, process_index=jax.process_index(), process_count=jax.process_count()
-    )
-    try:
-        for _ in range(each.batches):
-            try:
-                yield next(feed)
-            except StopIteration:
-                return
-    finally:
-        feed.close()
+def held_out(stage: recipe.Stage, each: recipe.Evaluate) -> Any:
+    """The data that an evaluation of `stage` scores."""
+    return dataclasses.replace(stage.data, split=each.split) if each.data is None else each.data
+
+
+def batches(data: Any, count: int | None, rows: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """This process's rows of `count` batches of `data`, the same ones at every call, or of one pass over all of it."""
+    here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    if count is None:
+        yield from data.once(rows, **here)
+        return
+    with contextlib.closing(data.feed(batch=rows, seed=0, start=0, **here)) as feed:
+        yield from itertools.islice(feed, count)

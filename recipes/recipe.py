@@ -90,15 +90,17 @@ class Evaluate:
 
     Attributes:
       name: the name of the figures, as in `validation/loss`.
-      data: what is scored; the same kinds of data as a stage learns from.
-      batches: how many batches; the same ones each time.
+      data: what is scored; None takes the held-out `split` of what the stage learns from.
+      split: that split.
+      batches: how many batches, the same ones each time; None scores every example once, where the data is finite.
       every: score every so many steps; None scores at the end alone.
       score: optional measure beyond the loss (recipes/scores.py); it may decode.
     """
 
     name: str
-    data: Any
-    batches: int = 8
+    data: Any = None
+    split: str = "validation"
+    batches: int | None = 8
     every: int | None = None
     score: Any = None
 

@@ -26,3 +26,33 @@ def real_text() -> pathlib.Path:
     if not (DATA / "pretrain").is_dir():
         pytest.skip(f"no real text at {DATA / 'pretrain'}: set BATON_DATA to the folder that holds pretrain/")
     return DATA / "pretrain"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A token store of made-up text in bytes: parts `aa` and `bb`, documents of 3 to 40 words."""
+    import random
+
+    from tasks import sources, tokenize
+
+    folder, draw = tmp_path_factory.mktemp("store"), random.Random(0)
+    parts = {}
+    for name, letters in (("aa", "abcde"), ("bb", "vwxyz")):
+        words = ["".join(draw.choices(letters, k=draw.randint(2, 6))) for _ in range(50)]
+        lines = [" ".join(draw.choices(words, k=draw.randint(3, 40))) for _ in range(400)]
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+        parts[name] = sources.Lines(files=str(folder / f"{name}.txt"))
+    tokenize.build(parts, "bytes", folder / "store", processes=1, validation=0.05)
+    return str(folder / "store")
+
+
+@pytest.fixture(scope="session")
+def tiny(store: str):
+    """A function of (bindings, name of a shipped recipe) to the recipe, shrunk, on the made-up store."""
+    from recipes import config
+
+    def load(*overrides: str, name: str = "mlm_then_seq2seq"):
+        given = [f"STORE='{store}'", "VOCABULARY=384", *overrides]
+        return config.load(name, given, overlays=["gin/tiny.gin"])
+
+    return load

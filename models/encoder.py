@@ -1,0 +1,59 @@
+"""Encoders: every token sees its whole segment (BERT, RoBERTa, ELECTRA ...)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from models import heads, layers, model, readout, trunk
+from models import stack as stacks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoder(model.Model):
+    """A stack of bidirectional layers, and a head or None (states alone).
+
+    A batch holds encoder_inputs, encoder_segments, encoder_positions [B, L], optionally encoder_types [B, L] (0 where
+    absent), and what the head needs.
+    """
+
+    kind: ClassVar[str] = "encoder"
+
+    stack: stacks.Stack
+    head: heads.Head | None = None
+
+    def module(self) -> nn.Module:
+        """The Flax module, from a batch to an `Output`."""
+        return _Encoder(self)
+
+    def example(self) -> dict[str, Array]:
+        """The smallest batch that reaches every parameter."""
+        names = ("encoder_inputs", "encoder_segments", "encoder_positions", "target_positions")
+        return dict.fromkeys(names, jnp.zeros((1, 2), jnp.int32))
+
+
+class _Encoder(nn.Module):
+    model: Encoder
+
+    def setup(self):
+        m, c = self.model, self.model.stack
+        self.token_embedder = layers.Table(m.vocabulary, c.width, "vocab", c.init.embedding, m.compute)
+        self.encoder = trunk.Trunk(c, m.compute)
+        if m.head is not None:
+            setattr(self, m.head.name, m.head.build(c, m.vocabulary, m.compute))
+            self.logits = readout.Output(c, m.vocabulary, tied=m.head.tied)
+
+    def __call__(self, batch: Mapping[str, Array]) -> model.Output:
+        hidden, _ = self.encoder(
+            self.token_embedder(batch["encoder_inputs"]),
+            segments=batch["encoder_segments"],
+            places=batch["encoder_positions"],
+            types=batch.get("encoder_types"),
+        )
+        head = self.model.head
+        if head is None:
+            return model.Output(hidden=hidden)
+        return getattr(self, head.name)(hidden, batch, self.logits(self.token_embedder.embedding))

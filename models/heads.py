@@ -1,0 +1,196 @@
+"""What stands on an encoder: masked LM, token and sequence classification, replaced-token detection.
+
+Each head is a small configuration, and builds its Flax module. Shapes: B batch, L length, M targets, D width.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.nn import initializers
+
+from models import initial, layers, model, readout, stack
+
+POOLS = ("first", "mean")
+POOLERS = ("none", "tanh", *stack.ACTIVATIONS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedLM:
+    """Prediction of tokens at `target_positions` (BERT, arXiv:1810.04805).
+
+    dense  a dense layer, `activation` and a norm before the output; without, the states go out bare.
+    tied   the output's kernel is the token embedding; otherwise a free one, logits/kernel.
+    bias   a bias over the vocabulary.
+    """
+
+    name: ClassVar[str] = "mlm_head"
+
+    dense: bool = True
+    activation: str = "gelu"
+    tied: bool = True
+    bias: bool = True
+
+    def __post_init__(self):
+        _check(self, "activation", self.activation, stack.ACTIVATIONS)
+
+    def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
+        """The module, from states, batch and the readout to an output."""
+        return _MaskedLM(self, config, vocabulary, dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenClassification:
+    """One of `classes` labels for each token: dropout, then a linear layer."""
+
+    name: ClassVar[str] = "token_head"
+    tied: ClassVar[bool] = True
+
+    classes: int
+    dropout: float = 0.1
+
+    def __post_init__(self):
+        _check_classes(self, self.classes)
+
+    def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
+        """The module, from states, batch and the readout to an output."""
+        return _TokenClassification(self, config, dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequenceClassification:
+    """One of `classes` labels for a row that holds one sequence.
+
+    pool    "first" takes the first state, "mean" the mean of those that are not padding.
+    pooler  a dense layer with this activation on the pooled state ("tanh" is BERT's), or "none".
+    """
+
+    name: ClassVar[str] = "sequence_head"
+    tied: ClassVar[bool] = True
+
+    classes: int
+    pool: str = "first"
+    pooler: str = "tanh"
+    dropout: float = 0.1
+
+    def __post_init__(self):
+        _check_classes(self, self.classes)
+        _check(self, "pool", self.pool, POOLS)
+        _check(self, "pooler", self.pooler, POOLERS)
+
+    def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
+        """The module, from states, batch and the readout to an output."""
+        return _SequenceClassification(self, config, dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReplacedToken:
+    """One logit for each token, positive where it was replaced (ELECTRA, arXiv:2003.10555).
+
+    dense  a dense layer with `activation` before the output, as in ELECTRA; COCO-LM has none.
+    """
+
+    name: ClassVar[str] = "rtd_head"
+    tied: ClassVar[bool] = True
+
+    dense: bool = True
+    activation: str = "gelu"
+
+    def __post_init__(self):
+        _check(self, "activation", self.activation, stack.ACTIVATIONS)
+
+    def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
+        """The module, from states, batch and the readout to an output."""
+        return _ReplacedToken(self, config, dtype)
+
+
+Head = MaskedLM | TokenClassification | SequenceClassification | ReplacedToken
+
+
+def _check(head, field: str, value: str, known: tuple[str, ...]):
+    if value not in known:
+        raise ValueError(f"{type(head).__name__}: {field} {value!r} is unknown; choose one of {', '.join(known)}")
+
+
+def _check_classes(head, classes: int):
+    if classes < 2:
+        raise ValueError(f"{type(head).__name__}: classes is {classes}; give at least 2")
+
+
+def _square(config: stack.Stack, dtype: jnp.dtype) -> layers.Dense:
+    std = config.init.kernel(config.width)
+    return layers.Dense((config.width, config.width), ("embed", "norm"), std, dtype, bias=True, name="dense")
+
+
+def _linear(config: stack.Stack, outputs: int) -> layers.Dense:
+    """The output layer: float32, as the loss is."""
+    shape, axes = (config.width, outputs), ("embed", "classes")
+    return layers.Dense(shape, axes, config.init.kernel(config.width), jnp.dtype("float32"), bias=True, name="out")
+
+
+class _MaskedLM(nn.Module):
+    head: MaskedLM
+    config: stack.Stack
+    vocabulary: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden: Array, batch, output: readout.Readout) -> model.Output:
+        hidden = model.at_targets(hidden, batch)
+        if self.head.dense:
+            hidden = layers.activate(self.head.activation, _square(self.config, self.dtype)(hidden))
+            hidden = layers.Norm(self.config, self.dtype, name="norm")(hidden)
+        bias = None
+        if self.head.bias:
+            bias = initial.parameter(self, "bias", (self.vocabulary,), ("vocab",), initializers.zeros)
+        return model.Output(hidden=hidden, readout=output.replace(bias=bias))
+
+
+class _TokenClassification(nn.Module):
+    head: TokenClassification
+    config: stack.Stack
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden: Array, batch, output: readout.Readout) -> model.Output:
+        dropped = layers.Dropout(self.head.dropout, name="dropout")(hidden)
+        logits = _linear(self.config, self.head.classes)(dropped.astype(jnp.float32))
+        return model.Output(hidden=hidden, logits=logits)
+
+
+class _SequenceClassification(nn.Module):
+    head: SequenceClassification
+    config: stack.Stack
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden: Array, batch, output: readout.Readout) -> model.Output:
+        if self.head.pool == "first":
+            pooled = hidden[:, 0]
+        else:
+            real = (batch["encoder_segments"] != 0).astype(jnp.float32)
+            share = real / jnp.maximum(jnp.sum(real, axis=1, keepdims=True), 1)
+            pooled = jnp.einsum("bl,bld->bd", share, hidden.astype(jnp.float32)).astype(self.dtype)
+        x = pooled
+        if self.head.pooler != "none":
+            x = _square(self.config, self.dtype)(x)
+            x = jnp.tanh(x) if self.head.pooler == "tanh" else layers.activate(self.head.pooler, x)
+        x = layers.Dropout(self.head.dropout, name="dropout")(x)
+        logits = _linear(self.config, self.head.classes)(x.astype(jnp.float32))
+        return model.Output(hidden=pooled[:, None], logits=logits)
+
+
+class _ReplacedToken(nn.Module):
+    head: ReplacedToken
+    config: stack.Stack
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden: Array, batch, output: readout.Readout) -> model.Output:
+        x = hidden
+        if self.head.dense:
+            x = layers.activate(self.head.activation, _square(self.config, self.dtype)(x))
+        logits = _linear(self.config, 1)(x.astype(jnp.float32))
+        return model.Output(hidden=hidden, logits=logits[..., 0])

@@ -1,0 +1,184 @@
+"""The small layers: products with weights, norms, tables, dropout, and the MLP.
+
+Shapes: B batch, L length, D width, F hidden size of the MLP.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array, lax
+from jax.nn import initializers
+
+from models import initial, stack
+
+
+def activate(name: str, x: Array) -> Array:
+    """The activation of that name in `stack.ACTIVATIONS`, elementwise."""
+    match name:
+        case "gelu":
+            return jax.nn.gelu(x, approximate=False)
+        case "gelu_tanh":
+            return jax.nn.gelu(x, approximate=True)
+        case "relu":
+            return jax.nn.relu(x)
+        case "relu2":
+            return jnp.square(jax.nn.relu(x))
+        case "silu":
+            return jax.nn.silu(x)
+        case _:
+            raise ValueError(f"activation {name!r} is unknown; choose one of {', '.join(stack.ACTIVATIONS)}")
+
+
+def recomputed(function):
+    """An elementwise function whose backward pass keeps the arguments alone; the rest is cheaper made than stored."""
+    return jax.checkpoint(function, prevent_cse=False)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x: Array, kernel: Array, contract: int) -> Array:
+    """x [..., *in] times a float32 kernel [*in, *out] over `contract` axes, in the dtype of x -> [..., *out].
+
+    The derivative is written out for two things that the automatic one lacks: the kernel's gradient comes out of its
+    sum in float32, and already in the kernel's order of axes, so that the larger of the two factors is not transposed.
+    """
+    return jnp.tensordot(x, kernel.astype(x.dtype), axes=contract)
+
+
+def _product_forward(x, kernel, contract):
+    return product(x, kernel, contract), (x, kernel)
+
+
+def _product_backward(contract, saved, dy):
+    x, kernel = saved
+    lead = x.ndim - contract
+    outer = tuple(range(lead))
+    out = tuple(range(lead, dy.ndim)), tuple(range(contract, kernel.ndim))
+    dx = lax.dot_general(dy, kernel.astype(x.dtype), (out, ((), ())))
+    return dx, lax.dot_general(x, dy, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+class Keep(nn.Module):
+    """Which elements dropout keeps; all, without a "dropout" key."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, shape: tuple[int, ...]) -> tuple[Array | None, float]:
+        """Booleans of `shape`, or None for all, and the share that is dropped.
+
+        Sixteen random bits an element halve the cost of the generator; the share is exactly what they give.
+        """
+        threshold = round(self.rate * 2**16)
+        if threshold == 0 or not self.has_rng("dropout"):
+            return None, 0.0
+        bits = jax.random.bits(self.make_rng("dropout"), shape, jnp.uint16)
+        return bits >= jnp.uint16(threshold), threshold / 2**16
+
+
+class Dropout(nn.Module):
+    """Zeros with probability `rate`, the rest scaled up so that the mean stays; nothing without a "dropout" key."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x of any shape -> the same shape."""
+        keep, rate = Keep(self.rate, name="keep")(x.shape)
+        if keep is None:
+            return x
+        return jnp.where(keep, x * jnp.asarray(1 / (1 - rate), x.dtype), jnp.zeros((), x.dtype))
+
+
+class Dense(nn.Module):
+    """Product with a kernel over the last `contract` axes of the input, those being the kernel's first."""
+
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    std: float
+    dtype: jnp.dtype
+    contract: int = 1
+    bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[..., *shape[:contract]] -> [..., *shape[contract:]] in the compute dtype."""
+        kernel = initial.parameter(self, "kernel", self.shape, self.axes, self.std)
+        y = product(x.astype(self.dtype), kernel, self.contract)
+        if self.bias:
+            out = slice(self.contract, None)
+            bias = initial.parameter(self, "bias", self.shape[out], self.axes[out], initializers.zeros)
+            y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+        return y
+
+
+class Norm(nn.Module):
+    """LayerNorm, or RMSNorm (arXiv:1910.07467), over the last axis, in float32 whatever the compute dtype."""
+
+    config: stack.Stack
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[..., D] -> [..., D] in the compute dtype."""
+        c, bias = self.config, None
+        scale = initial.parameter(self, "scale", x.shape[-1:], ("norm",), initializers.ones)
+        if c.norm == "layernorm" and c.norm_bias:
+            bias = initial.parameter(self, "bias", x.shape[-1:], ("norm",), initializers.zeros)
+
+        @recomputed
+        def normed(x, scale, bias):
+            x = x.astype(jnp.float32)
+            if c.norm == "layernorm":
+                x = x - jnp.mean(x, axis=-1, keepdims=True)
+            x = x * lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + c.norm_eps)
+            x = x * jnp.broadcast_to(scale, x.shape)
+            x = x if bias is None else x + jnp.broadcast_to(bias, x.shape)
+            return x.astype(self.dtype)
+
+        return normed(x, scale, bias)
+
+
+class Table(nn.Module):
+    """Rows of width D picked by id: tokens, positions or types. An id outside the table gives NaN."""
+
+    rows: int
+    width: int
+    axis: str
+    std: float
+    dtype: jnp.dtype
+
+    def setup(self):
+        """Make the table at once: a tied output uses it without a lookup."""
+        self.embedding = initial.parameter(self, "embedding", (self.rows, self.width), (self.axis, "embed"), self.std)
+
+    def __call__(self, ids: Array) -> Array:
+        """[...] integers -> [..., D] in the compute dtype."""
+        return jnp.take(self.embedding, ids, axis=0).astype(self.dtype)
+
+
+class MLP(nn.Module):
+    """The feed-forward sublayer, plain or gated."""
+
+    config: stack.Stack
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, L, D] -> [B, L, D]."""
+        c = self.config
+        inner = {"shape": (c.width, c.mlp), "axes": ("embed", "mlp"), "std": c.init.kernel(c.width)}
+        hidden = Dense(**inner, dtype=self.dtype, bias=c.mlp_bias, name="wi")(x)
+        if c.gated:
+            gate = Dense(**inner, dtype=self.dtype, bias=c.mlp_bias, name="wi_gate")(x)
+            hidden = recomputed(lambda gate, x: activate(c.activation, gate) * x)(gate, hidden)
+        else:
+            hidden = recomputed(lambda x: activate(c.activation, x))(hidden)
+        hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
+        hidden = Dropout(c.mlp_dropout, name="dropout")(hidden)
+        std = c.init.output(c.mlp, c.layers)
+        return Dense((c.mlp, c.width), ("mlp", "embed"), std, self.dtype, bias=c.mlp_bias, name="wo")(hidden)

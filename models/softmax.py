@@ -1,0 +1,208 @@
+"""Cross-entropy over a large vocabulary, a few tokens at a time.
+
+The logits of all tokens, [tokens, vocabulary], are the largest matrix of a training step, and nothing needs them whole:
+the gradient of a token's loss is known as soon as its logits are. So under differentiation the forward pass makes the
+gradients too, chunk by chunk, and the backward pass only scales them (Hsu et al. 2024, Liger Kernel, arXiv:2410.10989).
+
+Shapes: B batch, M targets a row, D width, V vocabulary, n chunks of m targets a row each.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from models import readout as readouts
+
+
+class _Options(NamedTuple):
+    scale: float
+    z_loss: float
+    label_smoothing: float
+    chunk: int
+
+
+def cross_entropy(
+    readout: readouts.Readout,
+    hidden: Array,
+    targets: Array,
+    weights: Array,
+    *,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+    chunk: int = 4096,
+) -> tuple[Array, dict[str, Array]]:
+    """Weighted sum of the tokens' losses, and what each token did.
+
+    With p = softmax(logits) and Z its denominator a token's loss is -sum(q log p) + z_loss (log Z)^2 (PaLM,
+    arXiv:2204.02311), where q is 1 at the target, or with label smoothing 1 - label_smoothing there and
+    label_smoothing / V more everywhere.
+
+    Args:
+      readout: how states become logits.
+      hidden: [..., D] states; products are in their dtype, sums and softmax in float32. Rows (the first axis) may lie
+        on different devices: a chunk takes a few targets of every row.
+      targets: [...] token ids.
+      weights: [...] float32; a token of weight 0 adds nothing to the sum or its gradients.
+      z_loss, label_smoothing: as above.
+      chunk: tokens (over all rows and devices) whose logits exist at one time, at least one of each row.
+
+    Returns:
+      The sum, a float32 scalar, differentiable in the readout, hidden and weights; and a dict of float32 [...] without
+      gradient: "loss", the negative log-likelihood of the target alone, whatever z_loss and label_smoothing are, and
+      "correct", 1 where the target's logit is above all others.
+
+    Raises:
+      ValueError: shapes differ, or an option is out of range.
+    """
+    _check(hidden, targets, weights, label_smoothing, chunk)
+    options = _Options(readout.scale, z_loss, label_smoothing, chunk)
+    shape = targets.shape
+    rows = shape[0] if len(shape) > 1 else 1
+    total, loss, correct = _summed(
+        options,
+        hidden.reshape(rows, -1, hidden.shape[-1]),
+        readout.kernel,
+        readout.bias,
+        targets.reshape(rows, -1),
+        weights.reshape(rows, -1),
+    )
+    tokens = {"loss": loss.reshape(shape), "correct": correct.reshape(shape)}
+    return total, jax.tree.map(lax.stop_gradient, tokens)
+
+
+def _check(hidden: Array, targets: Array, weights: Array, label_smoothing: float, chunk: int):
+    if hidden.shape[:-1] != targets.shape or targets.shape != weights.shape or not targets.shape:
+        raise ValueError(
+            f"cross_entropy: hidden {hidden.shape}, targets {targets.shape} and weights {weights.shape} do not match; "
+            "give hidden [..., D] and one target and one weight for each of its states"
+        )
+    if chunk < 1:
+        raise ValueError(f"cross_entropy: chunk is {chunk}; give at least 1 token")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; give a number from 0 to below 1")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _summed(options: _Options, hidden, kernel, bias, targets, weights):
+    """Sum of weight x loss; and of each token [B, M] the negative log-likelihood and whether it was right."""
+
+    def step(total, piece):
+        losses, nll, correct, _ = _losses(options, piece.hidden, kernel, bias, piece, gradient=False)
+        return total + jnp.sum(losses * piece.weights), (nll, correct)
+
+    total, tokens = _over_chunks(step, jnp.zeros((), jnp.float32), _split(options, hidden, targets, weights))
+    return total, *(_join(x, targets.shape[1]) for x in tokens)
+
+
+def _forward(options: _Options, hidden, kernel, bias, targets, weights):
+    compact = kernel.astype(hidden.dtype)
+
+    def step(carry, piece):
+        total, grad_kernel, grad_bias = carry
+        losses, nll, correct, grad = _losses(options, piece.hidden, compact, bias, piece, gradient=True)
+        total = total + jnp.sum(losses * piece.weights)
+        if grad_bias is not None:
+            grad_bias = grad_bias + jnp.sum(grad, axis=(0, 1))
+        grad = (grad * options.scale if options.scale != 1 else grad).astype(hidden.dtype)
+        grad_hidden = jnp.einsum("bmv,vd->bmd", grad, compact)
+        # Not through + on a fresh zero: a single chunk, the usual case on a small machine, then needs no addition.
+        product = jnp.einsum("bmv,bmd->vd", grad, piece.hidden, preferred_element_type=jnp.float32)
+        grad_kernel = product if grad_kernel is None else grad_kernel + product
+        return (total, grad_kernel, grad_bias), (nll, correct, losses, grad_hidden)
+
+    pieces = _split(options, hidden, targets, weights)
+    single = pieces.targets.shape[0] == 1
+    start = (
+        jnp.zeros((), jnp.float32),
+        None if single else jnp.zeros(kernel.shape, jnp.float32),
+        None if bias is None else jnp.zeros(bias.shape, jnp.float32),
+    )
+    (total, grad_kernel, grad_bias), tokens = _over_chunks(step, start, pieces)
+    nll, correct, losses, grad_hidden = (_join(x, targets.shape[1]) for x in tokens)
+    # Cotangents have the dtype of what they belong to; empty arrays carry it from here to the backward pass.
+    dtypes = [None if x is None else jnp.zeros((0,), x.dtype) for x in (kernel, bias)]
+    return (total, nll, correct), (grad_hidden, grad_kernel, grad_bias, losses, dtypes)
+
+
+def _backward(options: _Options, kept, cotangents):
+    del options
+    grad_hidden, grad_kernel, grad_bias, losses, (kernel, bias) = kept
+    by = cotangents[0]
+    return (
+        grad_hidden * by.astype(grad_hidden.dtype),
+        (grad_kernel * by).astype(kernel.dtype),
+        None if bias is None else (grad_bias * by).astype(bias.dtype),
+        None,
+        losses * by,
+    )
+
+
+_summed.defvjp(_forward, _backward)
+
+
+class _Piece(NamedTuple):
+    """One chunk, or with a leading axis n all of them."""
+
+    hidden: Array
+    targets: Array
+    weights: Array
+
+
+def _losses(options: _Options, hidden: Array, kernel: Array, bias: Array | None, piece: _Piece, *, gradient: bool):
+    """Of a chunk [B, m]: loss, negative log-likelihood, correctness; and d(sum of weight x loss)/d logits [B, m, V]."""
+    logits = readouts.Readout(kernel, bias, options.scale).logits(hidden)
+    size = logits.shape[-1]
+    # A comparison instead of a lookup: it stays local where the vocabulary is spread over devices, and it fuses.
+    at_target = lax.broadcasted_iota(piece.targets.dtype, logits.shape, 2) == piece.targets[..., None]
+    target = jnp.sum(jnp.where(at_target, logits, 0.0), axis=-1)
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    raised = jnp.exp(logits - top)
+    denominator = jnp.sum(raised, axis=-1, keepdims=True)
+    log_z = (jnp.log(denominator) + top)[..., 0]
+    nll = log_z - target
+    correct = (jnp.sum(logits >= target[..., None], axis=-1) == 1).astype(jnp.float32)
+    smooth = options.label_smoothing
+    losses = nll
+    if smooth:
+        losses = losses + smooth * (target - jnp.mean(logits, axis=-1))
+    if options.z_loss:
+        losses = losses + options.z_loss * jnp.square(log_z)
+    if not gradient:
+        return losses, nll, correct, None
+    factor = piece.weights / denominator[..., 0]
+    if options.z_loss:
+        factor = factor * (1 + 2 * options.z_loss * log_z)
+    grad = raised * factor[..., None] - jnp.where(at_target, (1 - smooth) * piece.weights[..., None], 0.0)
+    if smooth:
+        grad = grad - (smooth / size * piece.weights)[..., None]
+    return losses, nll, correct, grad
+
+
+def _split(options: _Options, hidden: Array, targets: Array, weights: Array) -> _Piece:
+    """Chunks [n, B, m, ...]: cut along a row's targets and not along the rows, which may lie on different devices."""
+    rows, length = targets.shape
+    count = max(1, -(-length // max(1, options.chunk // rows)))
+    size = -(-length // count)
+
+    def cut(x: Array) -> Array:
+        x = jnp.pad(x, ((0, 0), (0, count * size - length)) + ((0, 0),) * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(rows, count, size, *x.shape[2:]), 1, 0)
+
+    return _Piece(cut(hidden), cut(targets), cut(weights))
+
+
+def _join(x: Array, length: int) -> Array:
+    """[n, B, m, ...] -> [B, M, ...], without the padding."""
+    x = jnp.moveaxis(x, 0, 1)
+    return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :length]
+
+
+def _over_chunks(step, start, pieces: _Piece):
+    """`lax.scan`, without a loop where there is one chunk."""
+    if pieces.targets.shape[0] > 1:
+        return lax.scan(step, start, pieces)
+    carry, out = step(start, jax.tree.map(lambda x: x[0], pieces))
+    return carry, jax.tree.map(lambda x: x[None], out)

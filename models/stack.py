@@ -1,0 +1,147 @@
+"""The configuration of a stack of transformer layers: everything that tells BERT's from T5's, GPT-2's and Llama's."""
+
+import dataclasses
+
+from models import initial
+
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "relu2", "silu")
+NORMS = ("layernorm", "rmsnorm")
+NORM_POSITIONS = ("pre", "post")
+POSITIONS = ("learned", "relative", "learned_relative", "rotary", "none")
+REMAT = ("none", "dots", "full")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stack:
+    """A stack of `layers` equal layers of width `width`; one configuration serves encoders and decoders.
+
+    Shape
+      layers, width, heads   the number of layers, the size of the residual stream, the number of query heads.
+      head_dim               size of a head; None means width / heads.
+      kv_heads               key and value heads, each shared by heads / kv_heads query heads (arXiv:2305.13245);
+                             None means one for each query head.
+      mlp                    hidden size of the MLP.
+      activation, gated      act(x wi) wo, or with gated (act(x wi_gate) * (x wi)) wo (arXiv:2002.05202). "gelu" is
+                             exact, "gelu_tanh" its tanh approximation, "relu2" the squared ReLU.
+    Norms
+      norm, norm_eps         "layernorm" or "rmsnorm"; `norm_bias` adds a bias (layernorm only).
+      norm_position          "pre": x + f(norm(x)); "post": norm(x + f(x)).
+      final_norm             a norm after the last layer; None means exactly for "pre".
+      embedding_norm         a norm after the embeddings are summed.
+    Positions
+      positions              "learned": a table of `max_positions` rows added to the tokens. "relative": T5's bias on the
+                             scores, one table of `buckets` for the whole stack, `max_distance` the distance from
+                             which all share a bucket (arXiv:1910.10683). "learned_relative": both. "rotary": queries
+                             and keys rotated, `rotary_base` the base of the wavelengths (arXiv:2104.09864). "none".
+      types                  rows of the token type table; 0 means there is none.
+      embedding_scale        number by which token embeddings are multiplied.
+    Numbers
+      attention_bias, mlp_bias   biases on the projections.
+      scale_scores           divide scores by sqrt(head size); T5 does not.
+      dropout                rate on embeddings and on what each sublayer adds; mlp_dropout: on the MLP's hidden layer;
+                             attention_dropout: on attention probabilities.
+      init                   initial values.
+    Engine (never changes the mathematics)
+      remat                  what the backward pass recomputes: "none"; "dots": everything but the products with
+                             weights; "full": whole layers.
+      unroll                 layers a step of the scan holds; `layers` unrolls the loop.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    mlp: int
+    head_dim: int | None = None
+    kv_heads: int | None = None
+    activation: str = "gelu"
+    gated: bool = False
+    norm: str = "layernorm"
+    norm_position: str = "pre"
+    norm_eps: float = 1e-6
+    norm_bias: bool = True
+    final_norm: bool | None = None
+    embedding_norm: bool = False
+    positions: str = "learned"
+    max_positions: int = 512
+    buckets: int = 32
+    max_distance: int = 128
+    rotary_base: float = 10000.0
+    types: int = 0
+    embedding_scale: float = 1.0
+    attention_bias: bool = True
+    mlp_bias: bool = True
+    scale_scores: bool = True
+    dropout: float = 0.0
+    mlp_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    init: initial.Initial = initial.Initial()
+    remat: str = "none"
+    unroll: int = 1
+
+    def __post_init__(self):
+        for name in ("layers", "width", "heads", "mlp", "max_positions", "unroll"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; give at least 1")
+        for name, known in (
+            ("activation", ACTIVATIONS),
+            ("norm", NORMS),
+            ("norm_position", NORM_POSITIONS),
+            ("positions", POSITIONS),
+            ("remat", REMAT),
+        ):
+            value = getattr(self, name)
+            _require(value in known, f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
+        for name in ("dropout", "mlp_dropout", "attention_dropout"):
+            _require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; give a rate from 0 to below 1")
+        _require(
+            self.head_dim is not None or self.width % self.heads == 0,
+            f"width {self.width} is not a multiple of heads {self.heads}; change one of them or set head_dim",
+        )
+        _require(
+            1 <= self.groups <= self.heads and self.heads % self.groups == 0,
+            f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}; change one of them",
+        )
+        _require(
+            not self.rotary or self.size % 2 == 0,
+            f"head size {self.size} is odd but rotary positions turn pairs; use an even head_dim",
+        )
+        _require(self.types >= 0, f"types is {self.types}; give 0 for none, or the number of token types")
+        _require(
+            self.buckets >= 4 and self.buckets % 4 == 0 and self.max_distance > self.buckets // 2,
+            f"buckets {self.buckets} with max_distance {self.max_distance}: buckets must be a multiple of 4 and "
+            "max_distance above half of it",
+        )
+
+    @property
+    def size(self) -> int:
+        """Size of one head."""
+        return self.head_dim if self.head_dim is not None else self.width // self.heads
+
+    @property
+    def groups(self) -> int:
+        """Number of key and value heads."""
+        return self.kv_heads if self.kv_heads is not None else self.heads
+
+    @property
+    def learned(self) -> bool:
+        """Whether there is a table of positions."""
+        return self.positions in ("learned", "learned_relative")
+
+    @property
+    def relative(self) -> bool:
+        """Whether there is a relative bias on the scores."""
+        return self.positions in ("relative", "learned_relative")
+
+    @property
+    def rotary(self) -> bool:
+        """Whether queries and keys are rotated."""
+        return self.positions == "rotary"
+
+    @property
+    def closing_norm(self) -> bool:
+        """Whether a norm follows the last layer."""
+        return self.final_norm if self.final_norm is not None else self.norm_position == "pre"
+
+
+def _require(true: bool, message: str):
+    if not true:
+        raise ValueError(f"Stack: {message}")

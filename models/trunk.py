@@ -1,0 +1,134 @@
+"""What encoders and decoders have in common: embedded tokens in, positions, layers, final norm, states out."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.nn import initializers
+
+from models import attention, block, initial, layers, positions, stack
+
+
+class Trunk(nn.Module):
+    """A stack with its positions, types and norms; `decoder` makes it causal, `cross` gives it cross-attention."""
+
+    config: stack.Stack
+    dtype: jnp.dtype
+    decoder: bool = False
+    cross: bool = False
+    fused: int = 0
+    """How many states of an encoder `fuse` mixes; 0 for no fusion."""
+
+    def setup(self):
+        """Name the parts."""
+        c = self.config
+        table = {"width": c.width, "std": c.init.embedding, "dtype": self.dtype}
+        if c.learned:
+            self.position_embedder = layers.Table(rows=c.max_positions, axis="positions", **table)
+        if c.types:
+            self.type_embedder = layers.Table(rows=c.types, axis="types", **table)
+        if c.relative:
+            self.relative_bias = positions.RelativeBias(c, bidirectional=not self.decoder)
+        if c.embedding_norm:
+            self.embedding_norm = layers.Norm(c, self.dtype)
+        self.layers = block.blocks(c, self.dtype, cross=self.cross)
+        if c.closing_norm:
+            self.final_norm = layers.Norm(c, self.dtype)
+        if self.fused:
+            self.fusion = Fusion(self.fused)
+        self.dropout = layers.Dropout(c.dropout)
+
+    def __call__(
+        self,
+        x: Array,
+        *,
+        segments: Array,
+        places: Array,
+        types: Array | None = None,
+        prefix: Array | None = None,
+        memory: Array | None = None,
+        memory_segments: Array | None = None,
+        collect: str = "nothing",
+    ) -> tuple[Array, Any]:
+        """Token embeddings [B, L, D] -> states [B, L, D], and what `block.Context.collect` asked for.
+
+        segments, places (positions), types and prefix are [B, L]; memory [B, S, D] with segments [B, S] is what
+        cross-attention reads. The states collected are those from the embeddings to the last layer, [layers + 1, B, L, D],
+        none of them through the final norm.
+        """
+        x = self._embed(x, places, types)
+        length = x.shape[1]
+        mask = attention.causal_mask(segments, prefix) if self.decoder else attention.segment_mask(segments, segments)
+        context = block.Context(
+            mask=mask,
+            bias=self.relative_bias(length, length) if self.config.relative else None,
+            angles=self._angles(places),
+            memory=memory,
+            memory_mask=attention.segment_mask(segments, memory_segments) if self.cross else None,
+            collect=collect,
+        )
+        last, extra = self.layers(x, context, None)
+        if collect == "states":
+            extra = jnp.concatenate([x[None], extra])
+        return self.close(last), extra
+
+    def step(self, x: Array, places: Array, cache: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+        """One token a row: embeddings [B, 1, D] at places [B] -> states [B, 1, D], and its own pairs, stacked by layer.
+
+        `cache` is as `cache.start` makes it.
+        """
+        x = self._embed(x, places[:, None], None)
+        slots = jnp.arange(cache["self"][0].shape[4])
+        before = (slots[None, :] < places[:, None])[:, None, None, :]
+        bias = None
+        if self.config.relative:
+            past = self.relative_bias.at(slots[None, :] - places[:, None])
+            own = self.relative_bias.at(jnp.zeros_like(places)[:, None])
+            bias = jnp.concatenate([past, own], axis=1).transpose(0, 2, 1)[:, :, None, :]
+        context = block.Context(
+            mask=jnp.concatenate([before, jnp.ones_like(before[..., :1])], axis=-1),
+            bias=bias,
+            angles=self._angles(places[:, None]),
+            memory_mask=cache["seen"][0][:, None, None, :] if self.cross else None,
+            collect="pairs",
+        )
+        layered = {name: cache[name] for name in ("self", "cross") if name in cache}
+        x, pairs = self.layers(x, context, layered)
+        return self.close(x), pairs["self"]
+
+    def close(self, x: Array) -> Array:
+        """States after the last layer [..., D] through the final norm, if there is one."""
+        return self.final_norm(x) if self.config.closing_norm else x
+
+    def fuse(self, states: Array) -> Array:
+        """Mix of an encoder's collected states [fused, B, S, D] -> [B, S, D]; see `Fusion`."""
+        return self.fusion(states)
+
+    def _embed(self, x: Array, places: Array, types: Array | None) -> Array:
+        c = self.config
+        if c.embedding_scale != 1:
+            x = x * jnp.asarray(c.embedding_scale, x.dtype)
+        if c.learned:
+            x = x + self.position_embedder(places)
+        if c.types:
+            x = x + self.type_embedder(jnp.zeros_like(places) if types is None else types)
+        if c.embedding_norm:
+            x = self.embedding_norm(x)
+        return nn.with_logical_constraint(self.dropout(x), ("batch", "length", "embed"))
+
+    def _angles(self, places: Array) -> tuple[Array, Array] | None:
+        c = self.config
+        return positions.rotation(places, size=c.size, base=c.rotary_base) if c.rotary else None
+
+
+class Fusion(nn.Module):
+    """Attention fusion (Cao, Satya Prakash and Hamza, 2022): a softmax-weighted mean of all states of an encoder."""
+
+    states: int
+
+    @nn.compact
+    def __call__(self, states: Array) -> Array:
+        """[states, ..., D] -> [..., D]; the weights start equal."""
+        weights = initial.parameter(self, "weights", (self.states,), ("norm",), initializers.zeros)
+        return jnp.tensordot(nn.softmax(weights).astype(states.dtype), states, axes=1)

@@ -1,0 +1,58 @@
+"""Which sub-word each word of a text begins in, for any vocabulary."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tasks import encoder
+
+IGNORED = -100
+"""Label of a position that carries no loss."""
+
+
+def first_subwords(vocabulary: encoder.Encoder, text: str, words: Sequence[str]) -> tuple[np.ndarray, list[int]]:
+    """Returns the ids of `text`, int32, and for each word the position of the id that it begins with.
+
+    A word that begins inside a sub-word (together with the word before it) has -1. The vocabulary may normalise: words
+    are looked for in what the ids spell, one after the other.
+
+    Raises:
+        ValueError: a word is not in the text, or not in this order.
+    """
+    ids = vocabulary.encode([text])[0]
+    # Where each id ends in what is spelt; the first bytes of a character spell nothing yet.
+    ends = [len(vocabulary.decode(ids[: count + 1].tolist()).rstrip("\ufffd")) for count in range(len(ids))]
+    spelt = vocabulary.decode(ids.tolist())
+    positions: list[int] = []
+    place = 0
+    for word, own in zip(words, vocabulary.encode(list(words)), strict=True):
+        surface = vocabulary.decode(own.tolist()).strip()
+        at = spelt.find(surface, place)
+        if at < 0:
+            raise ValueError(f"word {word!r} is not in the rest of {text!r}; give the words of the text in order")
+        place = at + len(surface)
+        positions.append(_first(ends, at, len(spelt[:at].rstrip())))
+    return ids, positions
+
+
+def _first(ends: Sequence[int], at: int, before: int) -> int:
+    """Returns the first id of the word at character `at`, where the word before it ends with character `before`."""
+    position = int(np.searchsorted(ends, before)) + 1 if before else 0
+    if position and ends[position - 1] > at:
+        return -1  # one id spells the end of the word before and the beginning of this one
+    # Spaces may have ids of their own; a word's first id may spell nothing yet, as a first byte does.
+    while (ends[position - 1] if position else 0) < ends[position] <= at:
+        position += 1
+    return position
+
+
+def labels(
+    vocabulary: encoder.Encoder, text: str, words: Sequence[str], classes: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ids of `text` and a label for each: a word's class on its first sub-word, IGNORED elsewhere."""
+    ids, positions = first_subwords(vocabulary, text, words)
+    found = np.full(len(ids), IGNORED, np.int32)
+    for position, label in zip(positions, classes, strict=True):
+        if position >= 0:
+            found[position] = label
+    return ids, found

@@ -1,0 +1,17 @@
+"""Importing TensorFlow without what its libraries write to stderr before any setting of theirs is read."""
+
+import importlib
+import os
+
+
+def load(module: str) -> None:
+    """Imports a module that imports TensorFlow; its C++ start-up messages go nowhere, its exceptions are raised."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        importlib.import_module(module)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

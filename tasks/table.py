@@ -1,0 +1,118 @@
+"""A finite SeqIO task or mixture in memory, as flat arrays. Imports TensorFlow."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+from tasks import pieces, provider, specials
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    """One feature of all examples.
+
+    Attributes:
+        values: [N] int32, one example behind another.
+        ends: [examples] int64, where each ends.
+    """
+
+    values: np.ndarray
+    ends: np.ndarray
+
+    def take(self, index: np.ndarray) -> pieces.Pieces:
+        """Returns these examples, one a row; -1 is an empty row."""
+        lengths = np.where(index < 0, 0, self.lengths[index])
+        start = (self.ends - self.lengths)[index]
+        at = np.repeat(start - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+        return pieces.Pieces(tokens=self.values[at], lengths=lengths, rows=np.arange(len(index)), count=len(index))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[examples] int64."""
+        return np.diff(self.ends, prepend=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """The examples of one split, task after task.
+
+    Attributes:
+        names: of the tasks.
+        rates: of the tasks in the mixture.
+        counts: [tasks] examples of each.
+        inputs: what is read.
+        targets: what is wanted.
+        extras: the other features of each example, such as 'targets_pretokenized'; text as str.
+        specials: special ids of what is read.
+        fingerprint: of its vocabulary, None where it is unknown.
+    """
+
+    names: tuple[str, ...]
+    rates: tuple[float, ...]
+    counts: np.ndarray
+    inputs: Column
+    targets: Column
+    extras: list[dict[str, Any]]
+    specials: specials.Specials
+    fingerprint: str | None
+
+
+@functools.lru_cache(maxsize=8)
+def load(
+    name: str, modules: tuple[str, ...], split: str, lengths: tuple[tuple[str, int], ...], limit: int | None
+) -> Table:
+    """Returns a task or mixture, read once, in the tasks' own order.
+
+    Args:
+        name: in SeqIO's registry.
+        modules: to import first.
+        split: of the tasks.
+        lengths: (feature, length) to trim features to.
+        limit: of each task at most so many examples, from the first; None for all.
+
+    Raises:
+        ValueError: no such task or split, no examples, or features other than 'inputs' and 'targets'.
+    """
+    found = provider.open(name, modules)
+    missing = {"inputs", "targets"} - set(found.output_features)
+    if missing:
+        have = sorted(found.output_features)
+        raise ValueError(f"SeqIO task {name!r} has the features {have}, not {sorted(missing)}: Examples needs both")
+    provider.split(found, split)
+    columns: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
+    extras, counts, names, rates = [], [], [], []
+    for task, rate in provider.rates(found):
+        data = task.get_dataset(sequence_length=dict(lengths), split=split, shuffle=False, num_epochs=1, seed=0)
+        before = len(extras)
+        for example in (data if limit is None else data.take(limit)).as_numpy_iterator():
+            for key, column in columns.items():
+                column.append(np.atleast_1d(example[key]).astype(np.int32))
+            extras.append({key: _plain(value) for key, value in example.items() if key not in columns})
+        if len(extras) == before:
+            raise ValueError(f"SeqIO task {task.name!r} has no examples in split {split!r}: choose another split")
+        counts.append(len(extras) - before)
+        names.append(task.name)
+        rates.append(rate)
+    return Table(
+        names=tuple(names),
+        rates=tuple(rates),
+        counts=np.array(counts),
+        extras=extras,
+        specials=provider.special(found),
+        fingerprint=provider.fingerprint(found),
+        **{key: _column(column) for key, column in columns.items()},
+    )
+
+
+def _column(examples: list[np.ndarray]) -> Column:
+    return Column(values=np.concatenate(examples), ends=np.cumsum([len(example) for example in examples]))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_plain(part) for part in value.tolist()]
+    return value

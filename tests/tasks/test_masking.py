@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from tasks import objectives, specials
+
+
+@pytest.fixture
+def rows(window):
+    rng = np.random.default_rng(0)
+    return [window(rng, 256, 40) for _ in range(60)]
+
+
+def run(objective, rows, special, inputs=256):
+    return [
+        objective(row, np.random.default_rng(number), inputs=inputs, targets=0, specials=special)
+        for number, row in enumerate(rows)
+    ]
+
+
+def test_exactly_the_rate_is_chosen_and_all_of_it_has_weight(rows, special):
+    for row, made in zip(rows, run(objectives.MaskedLM(), rows, special), strict=True):
+        flat = np.concatenate(row)
+        assert made["weights"].tolist() == [1.0] * 38
+        assert (np.diff(made["target_positions"]) > 0).all()
+        assert (flat[made["target_positions"]] == made["targets"]).all()
+        untouched = np.ones(256, bool)
+        untouched[made["target_positions"]] = False
+        assert (made["encoder_inputs"][untouched] == flat[untouched]).all()
+
+
+def test_special_ids_are_never_chosen_nor_written(rows, special):
+    ids = set(special.named().values()) - {special.unk}
+    for row, made in zip(rows, run(objectives.MaskedLM(rate=0.5), rows, special), strict=True):
+        assert not ids & set(made["targets"].tolist())
+        written = made["encoder_inputs"][made["target_positions"]]
+        assert not (ids - {special.mask}) & set(written.tolist())
+        assert (made["encoder_inputs"] == 1).sum() == (np.concatenate(row) == 1).sum()
+
+
+def test_shares_of_mask_random_and_keep(rows, special):
+    made = run(objectives.MaskedLM(rate=0.3), rows, special)
+    written = np.concatenate([m["encoder_inputs"][m["target_positions"]] for m in made])
+    answers = np.concatenate([m["targets"] for m in made])
+    count = len(answers)
+    for share, seen in ((0.8, written == special.mask), (0.1, written == answers)):
+        # A random id equals the original once in 900 times.
+        assert abs(seen.sum() - share * count) < 4 * (count * share * (1 - share)) ** 0.5 + 0.1 * count / 900
+
+
+@pytest.mark.parametrize(("shares", "what"), [((1, 0, 0), "mask"), ((0, 1, 0), "random"), ((0, 0, 1), "keep")])
+def test_pure_shares(rows, special, shares, what):
+    objective = objectives.MaskedLM(mask=shares[0], random=shares[1], keep=shares[2])
+    for made in run(objective, rows[:5], special):
+        written = made["encoder_inputs"][made["target_positions"]]
+        same = {"mask": written == special.mask, "keep": written == made["targets"]}.get(what)
+        assert (written != made["targets"]).mean() > 0.9 if same is None else same.all()
+
+
+def test_every_position_is_chosen_alike(window, special):
+    row = [window(np.random.default_rng(1), 20, 1000)[0]]
+    hits = np.zeros(20)
+    for number in range(2000):
+        made = objectives.MaskedLM(rate=0.2)(row, np.random.default_rng(number), inputs=20, targets=0, specials=special)
+        hits[made["target_positions"]] += 1
+    assert np.abs(hits - 2000 * 0.2).max() < 5 * (2000 * 0.2 * 0.8) ** 0.5
+
+
+def test_short_rows_pad_the_slots_behind(special):
+    row = [np.array([20, 1], np.int32), np.array([21, 22, 1], np.int32)]
+    made = objectives.MaskedLM(rate=0.5)(row, np.random.default_rng(0), inputs=16, targets=0, specials=special)
+    assert made["weights"].tolist() == [1.0] * 3 + [0.0] * 5
+    assert made["targets"].tolist() == [20, 21, 22] + [special.pad] * 5
+    assert made["target_positions"].tolist() == [0, 2, 3] + [0] * 5
+    assert made["encoder_segments"].tolist() == [1, 1, 2, 2, 2] + [0] * 11
+    assert made["encoder_positions"].tolist() == [0, 1, 0, 1, 2] + [0] * 11
+    if made["encoder_inputs"][0] == 20:
+        assert made["encoder_inputs"][0] == made["targets"][0]
+
+
+def test_problems_name_what_the_vocabulary_lacks():
+    plain = specials.Specials(size=50)
+    (problem,) = objectives.MaskedLM().problems(inputs=64, targets=0, specials=plain)
+    assert "'mask'" in problem and "MaskedLM" in problem
+    assert objectives.MaskedLM(mask=0, random=0.5, keep=0.5).problems(inputs=64, targets=0, specials=plain) == []
+
+
+@pytest.mark.parametrize("bad", [{"rate": 0}, {"rate": 1.0}, {"mask": 0.9}, {"mask": 1.1, "random": -0.2, "keep": 0.1}])
+def test_rates_are_checked(bad):
+    with pytest.raises(ValueError, match="MaskedLM"):
+        objectives.MaskedLM(**bad)
