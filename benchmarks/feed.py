@@ -67,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = [str(TEXT / "*.txt.gz")] if TEXT.is_dir() else ["cldr:4000"]
     parser.add_argument("--text", nargs="+", default=default, help="as for `baton store`: files, globs, cldr:COUNT")
-    parser.add_argument("--documents", type=int, default=20_000, help="of each part at most so many")
+    parser.add_argument("--documents", type=int, default=5_000, help="of each part at most so many")
     parser.add_argument("--vocabulary", default="bytes", help="'bytes', a .model or .json file, or a directory")
     parser.add_argument("--rows", type=int, default=64, help="rows of a batch")
     parser.add_argument("--seconds", type=float, default=8.0, help="of a round of one side")
@@ -103,7 +103,8 @@ def _from_text(path: pathlib.Path) -> tuple[seqio.DataSource, list]:
 
 
 def _from_ids(lines: list[str], spelling: encoder.Encoder) -> tuple[seqio.DataSource, list]:
-    ids = tf.ragged.constant([one.tolist() for one in spelling.encode(lines)], dtype=tf.int32)
+    spelt = spelling.encode(lines)
+    ids = tf.RaggedTensor.from_row_lengths(np.concatenate(spelt), [len(one) for one in spelt])
 
     def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del split, shuffle_files, seed

@@ -19,7 +19,7 @@ HIDDEN = -1e30
 
 
 def segment_mask(queries: Array, keys: Array) -> Array:
-    """[B, 1, Q, K] booleans: whether a query and a key, of segments [B, Q] and [B, K], meet; segment 0 meets nothing."""
+    """[B, 1, Q, K] booleans: whether a query and a key, of segments [B, Q] and [B, K], meet; segment 0 never does."""
     same = queries[:, None, :, None] == keys[:, None, None, :]
     return same & (keys != 0)[:, None, None, :]
 

@@ -13,8 +13,19 @@ from flax import traverse_util
 from flax.core import meta
 
 NAMES = (
-    'layers', 'vocab', 'embed', 'heads', 'kv_heads', 'head_dim', 'mlp', 'positions', 'buckets', 'types', 'classes', 'norm',
-)  # fmt: skip
+    "layers",
+    "vocab",
+    "embed",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "mlp",
+    "positions",
+    "buckets",
+    "types",
+    "classes",
+    "norm",
+)
 """Every logical axis that a parameter may have; `recipes.mesh` maps each of them to mesh axes."""
 
 

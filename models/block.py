@@ -32,7 +32,7 @@ class Context:
     mask: Array
     bias: Array | None = None
     angles: tuple[Array, Array] | None = None
-    memory: Array | None = None
+    memory: Any = None
     memory_mask: Array | None = None
     collect: str = struct.field(pytree_node=False, default="nothing")
 
@@ -101,7 +101,7 @@ def blocks(config: stack.Stack, dtype: jnp.dtype, *, cross: bool) -> nn.Module:
         module,
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=(nn.broadcast, 0),
+        in_axes=(nn.broadcast, 0),  # pyright: ignore[reportArgumentType]  annotated int, documented as a pytree
         length=config.layers,
         unroll=min(config.unroll, config.layers),
         metadata_params={nn.PARTITION_NAME: "layers"},

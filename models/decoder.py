@@ -9,6 +9,7 @@ from flax import linen as nn
 from jax import Array
 
 from models import cache, layers, model, readout, trunk
+from models import costs as cost
 from models import stack as stacks
 
 
@@ -41,6 +42,15 @@ class Decoder(model.Model):
         names = ("decoder_inputs", "decoder_segments", "decoder_positions")
         return dict.fromkeys(names, jnp.zeros((1, 2), jnp.int32))
 
+    def costs(self, rows: int, inputs: int, targets: int, predicted: int) -> tuple[cost.Cost, ...]:
+        """What a batch of `rows` x `targets` places costs, with the output at `predicted` places a row."""
+        paths = "token_embedder/.*|logits/.*" if self.tied else "logits/.*"
+        return (
+            cost.embeddings("decoder", "token_embedder"),
+            cost.stack("decoder", self.stack, rows, targets, causal=True),
+            cost.output(paths, rows * predicted, (self.stack.width, self.vocabulary)),
+        )
+
     def start_cache(self, params: Mapping[str, Array], batch_size: int, max_length: int) -> cache.Cache:
         """An empty cache for `batch_size` rows of up to `max_length` tokens; its batch axis is 1 in every leaf."""
         del params
@@ -63,10 +73,10 @@ class Decoder(model.Model):
 
 
 class _Decoder(nn.Module):
-    model: Decoder
+    config: Decoder
 
     def setup(self):
-        m, c = self.model, self.model.stack
+        m, c = self.config, self.config.stack
         self.token_embedder = layers.Table(m.vocabulary, c.width, "vocab", c.init.embedding, m.compute)
         self.decoder = trunk.Trunk(c, m.compute, decoder=True)
         self.logits = readout.Output(c, m.vocabulary, m.tied, m.output_bias, m.logit_scale)

@@ -9,6 +9,7 @@ from flax import linen as nn
 from jax import Array
 
 from models import cache, layers, model, readout, trunk
+from models import costs as cost
 from models import stack as stacks
 
 
@@ -56,6 +57,19 @@ class EncoderDecoder(model.Model):
         names = [f"{side}_{what}" for side in ("encoder", "decoder") for what in ("inputs", "segments", "positions")]
         return dict.fromkeys(names, jnp.zeros((1, 2), jnp.int32))
 
+    def costs(self, rows: int, inputs: int, targets: int, predicted: int) -> tuple[cost.Cost, ...]:
+        """What a batch of `rows` x (`inputs` + `targets`) places costs, with the output at `predicted` places a row."""
+        table = "token_embedder" if self.share_embeddings else "decoder_token_embedder"
+        paths = f"{table}/.*|logits/.*" if self.tied else "logits/.*"
+        fused = self.encoder.layers + 1 if self.fusion else 0
+        return (
+            cost.embeddings("encoder", "token_embedder"),
+            cost.stack("encoder", self.encoder, rows, inputs, causal=False),
+            cost.embeddings("decoder", table),
+            cost.stack("decoder", self.decoder, rows, targets, causal=True, memory=inputs, fused=fused),
+            cost.output(paths, rows * predicted, (self.decoder.width, self.vocabulary)),
+        )
+
     def encode(self, params: Mapping[str, Array], batch: Mapping[str, Any], *, key: Array | None = None) -> Array:
         """[B, S, D]: what the decoder attends to, from the encoder_* features of a batch."""
         return self.call("encode", params, batch, key=key)
@@ -82,10 +96,10 @@ class EncoderDecoder(model.Model):
 
 
 class _EncoderDecoder(nn.Module):
-    model: EncoderDecoder
+    config: EncoderDecoder
 
     def setup(self):
-        m = self.model
+        m = self.config
 
         def table(config: stacks.Stack) -> layers.Table:
             return layers.Table(m.vocabulary, config.width, "vocab", config.init.embedding, m.compute)
@@ -104,8 +118,7 @@ class _EncoderDecoder(nn.Module):
             self._table(batch["decoder_inputs"]),
             segments=batch["decoder_segments"],
             places=batch["decoder_positions"],
-            memory=encoded,
-            memory_segments=batch["encoder_segments"],
+            memory=(encoded, batch["encoder_segments"]),
         )
         return self._output(model.at_targets(hidden, batch), encoded)
 
@@ -115,9 +128,9 @@ class _EncoderDecoder(nn.Module):
             segments=batch["encoder_segments"],
             places=batch["encoder_positions"],
             types=batch.get("encoder_types"),
-            collect="states" if self.model.fusion else "nothing",
+            collect="states" if self.config.fusion else "nothing",
         )
-        return self.encoder.close(self.decoder.fuse(states)) if self.model.fusion else hidden
+        return self.encoder.close(self.decoder.fuse(states)) if self.config.fusion else hidden
 
     def start_cache(self, max_length: int, encoded: Array, encoder_segments: Array) -> cache.Cache:
         # Keys and values of the memory do not depend on the decoder's tokens: any one token brings them out.
@@ -126,11 +139,10 @@ class _EncoderDecoder(nn.Module):
             self._table(nothing),
             segments=nothing,
             places=nothing,
-            memory=encoded,
-            memory_segments=encoder_segments,
+            memory=(encoded, encoder_segments),
             collect="pairs",
         )
-        empty = cache.start(self.model.decoder, self.model.compute, encoded.shape[0], max_length)
+        empty = cache.start(self.config.decoder, self.config.compute, encoded.shape[0], max_length)
         return {**empty, "cross": pairs["cross"], "seen": (encoder_segments != 0)[None]}
 
     def decode_step(self, filled: cache.Cache, tokens: Array, position: Array | int) -> Any:
@@ -140,7 +152,7 @@ class _EncoderDecoder(nn.Module):
 
     @property
     def _table(self) -> layers.Table:
-        return self.token_embedder if self.model.share_embeddings else self.decoder_token_embedder
+        return self.token_embedder if self.config.share_embeddings else self.decoder_token_embedder
 
     def _output(self, hidden: Array, encoded: Array | None = None) -> model.Output:
         return model.Output(hidden=hidden, readout=self.logits(self._table.embedding), encoded=encoded)

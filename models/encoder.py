@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from models import costs as cost
 from models import heads, layers, model, readout, trunk
 from models import stack as stacks
 
@@ -34,12 +35,22 @@ class Encoder(model.Model):
         names = ("encoder_inputs", "encoder_segments", "encoder_positions", "target_positions")
         return dict.fromkeys(names, jnp.zeros((1, 2), jnp.int32))
 
+    def costs(self, rows: int, inputs: int, targets: int, predicted: int) -> tuple[cost.Cost, ...]:
+        """What a batch of `rows` x `inputs` places costs, with the head at `predicted` places a row."""
+        parts = (
+            cost.embeddings("encoder", "token_embedder"),
+            cost.stack("encoder", self.stack, rows, inputs, causal=False),
+        )
+        if self.head is None:
+            return parts
+        return (*parts, self.head.cost(self.stack, self.vocabulary, rows, predicted))
+
 
 class _Encoder(nn.Module):
-    model: Encoder
+    config: Encoder
 
     def setup(self):
-        m, c = self.model, self.model.stack
+        m, c = self.config, self.config.stack
         self.token_embedder = layers.Table(m.vocabulary, c.width, "vocab", c.init.embedding, m.compute)
         self.encoder = trunk.Trunk(c, m.compute)
         if m.head is not None:
@@ -53,7 +64,7 @@ class _Encoder(nn.Module):
             places=batch["encoder_positions"],
             types=batch.get("encoder_types"),
         )
-        head = self.model.head
+        head = self.config.head
         if head is None:
             return model.Output(hidden=hidden)
         return getattr(self, head.name)(hidden, batch, self.logits(self.token_embedder.embedding))

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import Array
 from jax.nn import initializers
 
-from models import initial, layers, model, readout, stack
+from models import costs, initial, layers, model, readout, stack
 
 POOLS = ("first", "mean")
 POOLERS = ("none", "tanh", *stack.ACTIVATIONS)
@@ -36,6 +36,11 @@ class MaskedLM:
     def __post_init__(self):
         _check(self, "activation", self.activation, stack.ACTIVATIONS)
 
+    def cost(self, config: stack.Stack, vocabulary: int, rows: int, predicted: int) -> costs.Cost:
+        """Cost at `predicted` places of each of `rows` rows."""
+        width, paths = config.width, f"{self.name}/.*|" + ("token_embedder/.*" if self.tied else "logits/.*")
+        return costs.output(paths, rows * predicted, (width, width * self.dense), (width, vocabulary))
+
     def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
         """The module, from states, batch and the readout to an output."""
         return _MaskedLM(self, config, vocabulary, dtype)
@@ -53,6 +58,11 @@ class TokenClassification:
 
     def __post_init__(self):
         _check_classes(self, self.classes)
+
+    def cost(self, config: stack.Stack, vocabulary: int, rows: int, predicted: int) -> costs.Cost:
+        """Cost at `predicted` places of each of `rows` rows."""
+        width = config.width
+        return costs.output(f"{self.name}/.*", rows * predicted, (width, self.classes))
 
     def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
         """The module, from states, batch and the readout to an output."""
@@ -80,6 +90,11 @@ class SequenceClassification:
         _check(self, "pool", self.pool, POOLS)
         _check(self, "pooler", self.pooler, POOLERS)
 
+    def cost(self, config: stack.Stack, vocabulary: int, rows: int, predicted: int) -> costs.Cost:
+        """Cost once for each of `rows` rows."""
+        width = config.width
+        return costs.output(f"{self.name}/.*", rows, (width, width * (self.pooler != "none")), (width, self.classes))
+
     def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
         """The module, from states, batch and the readout to an output."""
         return _SequenceClassification(self, config, dtype)
@@ -100,6 +115,11 @@ class ReplacedToken:
 
     def __post_init__(self):
         _check(self, "activation", self.activation, stack.ACTIVATIONS)
+
+    def cost(self, config: stack.Stack, vocabulary: int, rows: int, predicted: int) -> costs.Cost:
+        """Cost at `predicted` places of each of `rows` rows."""
+        width = config.width
+        return costs.output(f"{self.name}/.*", rows * predicted, (width, width * self.dense), (width, 1))
 
     def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
         """The module, from states, batch and the readout to an output."""
@@ -145,7 +165,7 @@ class _MaskedLM(nn.Module):
         bias = None
         if self.head.bias:
             bias = initial.parameter(self, "bias", (self.vocabulary,), ("vocab",), initializers.zeros)
-        return model.Output(hidden=hidden, readout=output.replace(bias=bias))
+        return model.Output(hidden=hidden, readout=dataclasses.replace(output, bias=bias))
 
 
 class _TokenClassification(nn.Module):

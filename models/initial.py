@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -59,4 +60,5 @@ def parameter(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[
     """
     if not callable(init):
         init = initializers.normal(init)
-    return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+    value: Any = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+    return value

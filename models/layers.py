@@ -4,6 +4,7 @@ Shapes: B batch, L length, D width, F hidden size of the MLP.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,18 +37,23 @@ def recomputed(function):
     return jax.checkpoint(function, prevent_cse=False)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def product(x: Array, kernel: Array, contract: int) -> Array:
     """x [..., *in] times a float32 kernel [*in, *out] over `contract` axes, in the dtype of x -> [..., *out].
 
     The derivative is written out for two things that the automatic one lacks: the kernel's gradient comes out of its
     sum in float32, and already in the kernel's order of axes, so that the larger of the two factors is not transposed.
     """
+    value: Any = _product(contract, x, kernel)
+    return value
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(contract, x, kernel):
     return jnp.tensordot(x, kernel.astype(x.dtype), axes=contract)
 
 
-def _product_forward(x, kernel, contract):
-    return product(x, kernel, contract), (x, kernel)
+def _product_forward(contract, x, kernel):
+    return _product(contract, x, kernel), (x, kernel)
 
 
 def _product_backward(contract, saved, dy):
@@ -59,7 +65,7 @@ def _product_backward(contract, saved, dy):
     return dx, lax.dot_general(x, dy, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)
 
 
-product.defvjp(_product_forward, _product_backward)
+_product.defvjp(_product_forward, _product_backward)
 
 
 class Keep(nn.Module):

@@ -13,6 +13,7 @@ from flax import struct
 from jax import Array
 
 from models import axes
+from models import costs as cost
 from models import readout as readouts
 
 DTYPES = ("float32", "bfloat16")
@@ -66,6 +67,14 @@ class Model(abc.ABC):
     @abc.abstractmethod
     def example(self) -> dict[str, Array]:
         """The smallest batch that reaches every parameter."""
+
+    @abc.abstractmethod
+    def costs(self, rows: int, inputs: int, targets: int, predicted: int) -> tuple[cost.Cost, ...]:
+        """What a batch costs, part by part in order of execution.
+
+        It has `rows` rows of `inputs` encoder places and `targets` decoder places (all that a decoder alone has), with
+        the head at `predicted` places of each.
+        """
 
     def abstract(self) -> dict[str, axes.Leaf]:
         """Shape, dtype and logical axes of every parameter, sorted by path; makes no array."""

@@ -11,5 +11,5 @@ from flax import linen as nn
 @contextlib.contextmanager
 def rules(mesh: jax.sharding.Mesh, names: tuple[tuple[str, Any], ...]) -> Iterator[None]:
     """Inside, `with_logical_constraint` places activations on `mesh` by (logical name, mesh axes) pairs."""
-    with mesh, nn.logical_axis_rules(names):
+    with jax.set_mesh(mesh), nn.logical_axis_rules(names):
         yield

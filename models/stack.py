@@ -29,10 +29,12 @@ class Stack:
       final_norm             a norm after the last layer; None means exactly for "pre".
       embedding_norm         a norm after the embeddings are summed.
     Positions
-      positions              "learned": a table of `max_positions` rows added to the tokens. "relative": T5's bias on the
-                             scores, one table of `buckets` for the whole stack, `max_distance` the distance from
-                             which all share a bucket (arXiv:1910.10683). "learned_relative": both. "rotary": queries
-                             and keys rotated, `rotary_base` the base of the wavelengths (arXiv:2104.09864). "none".
+      positions              "learned": a table of `max_positions` rows added to the tokens.
+                             "relative": T5's bias on the scores (arXiv:1910.10683), one table of `buckets` for the
+                             whole stack, `max_distance` the distance from which all share a bucket.
+                             "learned_relative": both. "none": neither.
+                             "rotary": queries and keys turned, `rotary_base` the base of the wavelengths
+                             (arXiv:2104.09864).
       types                  rows of the token type table; 0 means there is none.
       embedding_scale        number by which token embeddings are multiplied.
     Numbers

@@ -47,14 +47,13 @@ class Trunk(nn.Module):
         places: Array,
         types: Array | None = None,
         prefix: Array | None = None,
-        memory: Array | None = None,
-        memory_segments: Array | None = None,
+        memory: tuple[Array, Array] | None = None,
         collect: str = "nothing",
     ) -> tuple[Array, Any]:
         """Token embeddings [B, L, D] -> states [B, L, D], and what `block.Context.collect` asked for.
 
-        segments, places (positions), types and prefix are [B, L]; memory [B, S, D] with segments [B, S] is what
-        cross-attention reads. The states collected are those from the embeddings to the last layer, [layers + 1, B, L, D],
+        segments, places (positions), types and prefix are [B, L]; memory is what cross-attention reads, states
+        [B, S, D] and their segments [B, S]. The states collected are [layers + 1, B, L, D], from the embeddings to the last layer,
         none of them through the final norm.
         """
         x = self._embed(x, places, types)
@@ -64,8 +63,8 @@ class Trunk(nn.Module):
             mask=mask,
             bias=self.relative_bias(length, length) if self.config.relative else None,
             angles=self._angles(places),
-            memory=memory,
-            memory_mask=attention.segment_mask(segments, memory_segments) if self.cross else None,
+            memory=None if memory is None else memory[0],
+            memory_mask=None if memory is None else attention.segment_mask(segments, memory[1]),
             collect=collect,
         )
         last, extra = self.layers(x, context, None)
@@ -73,7 +72,7 @@ class Trunk(nn.Module):
             extra = jnp.concatenate([x[None], extra])
         return self.close(last), extra
 
-    def step(self, x: Array, places: Array, cache: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+    def step(self, x: Array, places: Array, cache: dict[str, Any]) -> tuple[Array, tuple[Array, Array]]:
         """One token a row: embeddings [B, 1, D] at places [B] -> states [B, 1, D], and its own pairs, stacked by layer.
 
         `cache` is as `cache.start` makes it.

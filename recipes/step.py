@@ -1,7 +1,7 @@
 """One update, as a pure function that reads like the algorithm, and its compilation."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -113,11 +113,12 @@ def compile_eval(
 def _on_mesh(
     step: Any, rules: recipe.Rules, layout: states.Layout, *, out: Any, donate: tuple[int, ...], state: Any
 ) -> Any:
-    """Jits `step(state, batch)` with the activations' rules in force while it is traced."""
+    """Jits `step(state, batch)`, with the activations' rules in force whenever it may be traced."""
     names = mesh.activation_rules(rules)
+    jitted = jax.jit(step, in_shardings=(state, mesh.rows(layout.mesh)), out_shardings=out, donate_argnums=donate)
 
-    def traced(state: Any, batch: Mapping[str, jax.Array]) -> Any:
+    def placed(state: Any, batch: Batch) -> Any:
         with placing.rules(layout.mesh, names):
-            return step(state, dict(batch))
+            return jitted(state, batch)
 
-    return jax.jit(traced, in_shardings=(state, mesh.rows(layout.mesh)), out_shardings=out, donate_argnums=donate)
+    return placed

@@ -7,7 +7,6 @@ import numpy as np
 
 from tasks import batches, objective, pieces, specials
 
-
 PLACEMENTS = ("anywhere", "t5")
 
 
@@ -18,9 +17,11 @@ class SpanCorruption(objective.Rewriting):
     Each piece is corrupted by itself, with T5's counts for its length: round(density * length) noise tokens in
     round(noise / mean_span) spans, all placements equally likely. T5 begins a text with a clean token and ends it with
     a noise token; in a sentence short enough for one span that would always be the end, so here spans fall anywhere
-    unless told otherwise. Sentinels start from the first in each piece, and inputs and targets end with EOS. When a row of many short pieces would need more targets than it has, pieces in random
-    order take what they need until the row is full: one gets less noise, the ones behind it stay clean and have no
-    target. When the inputs would be too long the row's last tokens are left out.
+    unless told otherwise. Sentinels start from the first in each piece, and inputs and targets end with EOS.
+
+    When a row of many short pieces would need more targets than it has, pieces in random order take what they need
+    until the row is full: one gets less noise, the ones behind it stay clean and have no target. When the inputs would
+    be too long the row's last tokens are left out.
 
     Attributes:
         density: share of the tokens that is noise.

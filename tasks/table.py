@@ -59,7 +59,6 @@ class Table:
     fingerprint: str | None
 
 
-@functools.lru_cache(maxsize=8)
 def load(
     name: str, modules: tuple[str, ...], split: str, lengths: tuple[tuple[str, int], ...], limit: int | None
 ) -> Table:
@@ -75,7 +74,13 @@ def load(
     Raises:
         ValueError: no such task or split, no examples, or features other than 'inputs' and 'targets'.
     """
-    found = provider.open(name, modules)
+    return _read(provider.open(name, modules), split, lengths, limit)
+
+
+# Kept by the task itself, not by its name: a name may be registered anew.
+@functools.lru_cache(maxsize=8)
+def _read(found: Any, split: str, lengths: tuple[tuple[str, int], ...], limit: int | None) -> Table:
+    name = found.name
     missing = {"inputs", "targets"} - set(found.output_features)
     if missing:
         have = sorted(found.output_features)

@@ -132,7 +132,7 @@ def test_one_schedule_one_optimizer_and_one_stream_span_two_stages(tiny, tmp_pat
 def test_an_optimizer_that_does_not_fit_is_not_carried(tiny, tmp_path):
     from recipes import optimizers, schedules
 
-    resolved = tiny("MLM_STEPS=2")
+    resolved = tiny("MLM_STEPS=3")
     first = resolved.value.stages[0]
     other = optimizers.Adafactor(schedule=schedules.Constant(peak=1e-3))
     second = dataclasses.replace(

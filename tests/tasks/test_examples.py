@@ -158,6 +158,15 @@ def test_long_texts_are_trimmed(tasks):
     assert texts(batch) == ["one ", "one "]
 
 
+def test_a_name_registered_anew_is_read_anew():
+    for text in ("old", "new"):
+        steps = (seqio.preprocessors.tokenize, seqio.preprocessors.append_eos)
+        _add("test_examples_again", {"train": [{"inputs": text, "targets": "y"}]}, seqio.Feature(BYTES), steps)
+        (batch,) = make("again").once(1)
+        seqio.TaskRegistry.remove("test_examples_again")
+        assert texts(batch) == [text]
+
+
 def test_problems_name_the_nearest_and_the_mend(tasks):
     assert make("one").problems() == []
     (problem,) = make("onn").problems()
