@@ -16,6 +16,7 @@ import pathlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -104,7 +105,8 @@ def _from_text(path: pathlib.Path) -> tuple[seqio.DataSource, list]:
 
 def _from_ids(lines: list[str], spelling: encoder.Encoder) -> tuple[seqio.DataSource, list]:
     spelt = spelling.encode(lines)
-    ids = tf.RaggedTensor.from_row_lengths(np.concatenate(spelt), [len(one) for one in spelt])
+    ragged: Any = tf.RaggedTensor
+    ids = ragged.from_row_lengths(np.concatenate(spelt), [len(one) for one in spelt])
 
     def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del split, shuffle_files, seed

@@ -36,13 +36,18 @@ def causal_mask(segments: Array, prefix: Array | None = None) -> Array:
     return segment_mask(segments, segments) & order
 
 
+def hide(mask: Array, dtype: jnp.dtype) -> Array:
+    """What is added to scores so that pairs which `mask` does not allow have no weight: 0 or `HIDDEN`."""
+    return jnp.where(mask, jnp.zeros((), dtype), jnp.asarray(HIDDEN, dtype))
+
+
 def attend(
     query: Array, key: Array, value: Array, *, mask: Array, bias: Array | None = None, keep=None, rate: float = 0.0
 ) -> Array:
-    """softmax(query key + bias) value over the keys that `mask` lets through; zeros for a query that sees none.
+    """softmax(query key + bias + mask) value; zeros for a query that `mask` hides everything from.
 
-    query [B, H, Q, C], key and value [B, G, C, K], mask [B, 1, Q, K], bias [H, Q, K] -> [B, H, Q, C]; the softmax is
-    float32. `keep` [B, H, Q, K] booleans drop probabilities, scaling the others as their `rate` asks.
+    query [B, H, Q, C], key and value [B, G, C, K], mask [B, 1, Q, K] from `hide`, bias [H, Q, K] -> [B, H, Q, C]; the
+    softmax is float32. `keep` [B, H, Q, K] booleans drop probabilities, scaling the others as their `rate` asks.
     """
     return _attend(1 / (1 - rate), query, key, value, mask, bias, keep)
 
@@ -54,10 +59,9 @@ def attend(
 
 
 def _forward(factor, query, key, value, mask, bias, keep):
-    scores = _product(query, key, 3, 2)
+    scores = _product(query, key, 3, 2) + mask.astype(jnp.float32)
     if bias is not None:
         scores = scores + bias[None]
-    scores = jnp.where(mask, scores, HIDDEN)
     # The floor keeps a row of nothing but hidden pairs at zero weight.
     top = jnp.maximum(jnp.max(scores, axis=-1, keepdims=True), HIDDEN / 2)
     weights = jnp.exp(scores - top)
@@ -185,9 +189,9 @@ def attend_cached(query: Array, pairs, own, *, mask: Array, bias: Array | None) 
     query [B, H, 1, C], mask [B, 1, 1, T + 1], bias [B, H, 1, T + 1] -> [B, H, 1, C]. The cache is read where it lies.
     """
     scores = jnp.concatenate([_product(query, key, 3, 2) for key in (pairs[0], own[0])], axis=-1)
+    scores = scores + mask.astype(jnp.float32)
     if bias is not None:
         scores = scores + bias
-    scores = jnp.where(mask, scores, HIDDEN)
     weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
     out = _product(weights[..., :-1], pairs[1], 3, 3) + _product(weights[..., -1:], own[1], 3, 3)
     return out.astype(query.dtype)

@@ -20,7 +20,7 @@ _SAVE = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full
 class Context:
     """What every layer of a stack shares.
 
-    mask     [B, 1, L, L] who sees whom; in a one-token step [B, 1, 1, T + 1], the token's own key last.
+    mask     [B, 1, L, L] from `attention.hide`; in a one-token step [B, 1, 1, T + 1], the token's own key last.
     bias     [H, L, L] relative bias or None; in a one-token step [B or 1, H, 1, T + 1].
     angles   rotary angles of the places of x, or None.
     memory, memory_mask   encoder states [B, S, D] and [B, 1, L, S], for layers with cross-attention; in a one-token

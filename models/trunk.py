@@ -53,18 +53,21 @@ class Trunk(nn.Module):
         """Token embeddings [B, L, D] -> states [B, L, D], and what `block.Context.collect` asked for.
 
         segments, places (positions), types and prefix are [B, L]; memory is what cross-attention reads, states
-        [B, S, D] and their segments [B, S]. The states collected are [layers + 1, B, L, D], from the embeddings to the last layer,
-        none of them through the final norm.
+        [B, S, D] and their segments [B, S]. The states collected are [layers + 1, B, L, D], from the embeddings to
+        the last layer, none of them through the final norm.
         """
         x = self._embed(x, places, types)
         length = x.shape[1]
         mask = attention.causal_mask(segments, prefix) if self.decoder else attention.segment_mask(segments, segments)
+        seen = None
+        if memory is not None:
+            seen = attention.hide(attention.segment_mask(segments, memory[1]), self.dtype)
         context = block.Context(
-            mask=mask,
+            mask=attention.hide(mask, self.dtype),
             bias=self.relative_bias(length, length) if self.config.relative else None,
             angles=self._angles(places),
             memory=None if memory is None else memory[0],
-            memory_mask=None if memory is None else attention.segment_mask(segments, memory[1]),
+            memory_mask=seen,
             collect=collect,
         )
         last, extra = self.layers(x, context, None)
@@ -86,10 +89,10 @@ class Trunk(nn.Module):
             own = self.relative_bias.at(jnp.zeros_like(places)[:, None])
             bias = jnp.concatenate([past, own], axis=1).transpose(0, 2, 1)[:, :, None, :]
         context = block.Context(
-            mask=jnp.concatenate([before, jnp.ones_like(before[..., :1])], axis=-1),
+            mask=attention.hide(jnp.concatenate([before, jnp.ones_like(before[..., :1])], axis=-1), self.dtype),
             bias=bias,
             angles=self._angles(places[:, None]),
-            memory_mask=cache["seen"][0][:, None, None, :] if self.cross else None,
+            memory_mask=attention.hide(cache["seen"][0][:, None, None], self.dtype) if self.cross else None,
             collect="pairs",
         )
         layered = {name: cache[name] for name in ("self", "cross") if name in cache}

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from recipes import recipe
 
@@ -88,9 +88,12 @@ def _preview(arguments: argparse.Namespace) -> None:
             arguments.name,
             rows=arguments.rows,
             html=arguments.html,
-            overrides=arguments.set,
-            vocabulary=arguments.vocabulary,
             console=rich.console.Console(),
+            overlays=arguments.overlay,
+            overrides=arguments.set,
+            modules=arguments.imports,
+            inputs=arguments.inputs,
+            targets=arguments.targets,
         )
 
 
@@ -183,8 +186,16 @@ def _jax(arguments: argparse.Namespace) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with that line."""
+        self.exit(MISTAKE, f"baton: {message}; see `{self.prog} --help`\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="baton", description="Pretrain encoders and encoder-decoders in sequence.", allow_abbrev=False
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -215,10 +226,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--full", action="store_true", help="print every parameter of every handoff")
 
     sub = add("preview", _preview, "decoded examples, masks, packing and lengths of a mixture or of a recipe's stage")
-    sub.add_argument("name", help="a SeqIO task or mixture, or RECIPE.gin:STAGE")
+    sub.add_argument("name", help="a SeqIO task or mixture, a token store, or RECIPE.gin:STAGE")
     sub.add_argument("--rows", type=_count, default=4, help="rows to show")
     sub.add_argument("--html", metavar="FILE", help="write one self-contained page instead")
-    sub.add_argument("--vocabulary", metavar="PATH", help="vocabulary for decoding, where the mixture has none")
+    sub.add_argument("--inputs", type=_count, default=512, help="length of a row's inputs, where no recipe says")
+    sub.add_argument("--targets", type=_count, default=114, help="length of a row's targets, where no recipe says")
     _set_flags(sub)
 
     sub = add("vocab", _vocab, "train a SentencePiece vocabulary on a temperature-sampled mixture of texts")
@@ -257,13 +269,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _recipe_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("recipe", metavar="RECIPE", help="a gin file, or the name of a shipped recipe")
-    sub.add_argument(
-        "--overlay", action="append", default=[], metavar="FILE", help="gin on top of it, e.g. gin/tiny.gin"
-    )
     _set_flags(sub)
 
 
 def _set_flags(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--overlay", action="append", default=[], metavar="FILE", help="gin on top, e.g. gin/tiny.gin")
     sub.add_argument("--set", action="append", default=[], metavar="BINDING", help="e.g. 'mlm/Stage.steps=100'")
     sub.add_argument(
         "--import", action="append", default=[], dest="imports", metavar="MODULE", help="a module of yours"

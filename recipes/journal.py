@@ -50,7 +50,7 @@ class Journal:
     def report(self, step: int, of: int, values: Mapping[str, float]) -> None:
         """The figures of `step`, written, and shown but for those of the blend's parts."""
         self.write(step, values)
-        shown = {name: value for name, value in values.items() if not name.startswith("loss/")}
+        shown = {name: value for name, value in values.items() if "loss/" not in name}
         self.say(f"step {step}/{of}  " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
 
     def say(self, text: str) -> None:

@@ -145,7 +145,7 @@ def lines(planned: Planned, full: bool = False) -> list[str]:
         text += [
             f"  stage {stage['name']}: {stage['trainable_params']:,} of {stage['params']:,} parameters train, "
             f"{stage['steps']:,} steps, {stage['tokens']:.4g} tokens, {stage['flops']:.4g} FLOPs, "
-            f"{stage['training_units']:.2f} training units",
+            f"{stage['training_units']:.4g} training units",
             f"    mesh {stage['mesh']}, parameters and optimizer {per_device:.3f} GiB a device",
         ]
         if stage["handoff"]:
@@ -158,7 +158,7 @@ def lines(planned: Planned, full: bool = False) -> list[str]:
     totals = planned.totals
     text.append(
         f"  in all: {totals['tokens']:.4g} tokens, {totals['flops']:.4g} FLOPs, "
-        f"{totals['training_units']:.2f} training units"
+        f"{totals['training_units']:.4g} training units"
     )
     text += [f"  problem: {problem}" for problem in planned.problems] or ["  no problems found"]
     return text

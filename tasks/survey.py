@@ -38,12 +38,14 @@ class Survey:
         batch: R rows, see `batches`.
         parts: names, by their numbers in batch['part'].
         spelling: how ids are shown.
+        seed: that they were fed with.
     """
 
     data: Any
     batch: batches.Batch
     parts: tuple[str, ...]
     spelling: Spelling
+    seed: int
 
     @property
     def rows(self) -> int:
@@ -82,6 +84,7 @@ class Survey:
             found["pieces without a target"] = max(0, read - written) / max(1, read)
         if isinstance(self.data, blends.Blend):
             found["tokens of the store a row"] = self.data.window()
+            found["share of the text left out"] = self._left_out(self.data)
         return found
 
     def corruption(self) -> float | None:
@@ -121,6 +124,19 @@ class Survey:
             {"encoder": "inputs", "decoder": "targets"}[side]: _bins(self.piece_lengths(side)) for side in self._sides()
         }
 
+    def _left_out(self, data: blends.Blend) -> float:
+        """Returns the share of the windows' text that is neither read nor written, for want of room."""
+        if "decoder_segments" not in self.batch:
+            return 0.0
+        plain = dataclasses.replace(data, objective=objectives.CausalLM(), inputs=data.window(), targets=0)
+        # The same windows, as they are in the store.
+        whole = dataclasses.replace(self, data=plain, batch=_batch(plain, self.rows, self.seed, self.rows))
+        written = self.text_tokens("targets") & (self.batch["decoder_segments"] > 0)
+        seen = int(written.sum())
+        if "encoder_inputs" in self.batch and not isinstance(data.objective, objectives.Denoise):
+            seen += int(self.text_tokens("encoder_inputs").sum())
+        return max(0.0, 1 - seen / max(1, int(whole.text_tokens("targets").sum())))
+
     def _sides(self) -> list[str]:
         return [side for side in ("encoder", "decoder") if f"{side}_segments" in self.batch]
 
@@ -137,17 +153,22 @@ def take(data: Any, *, rows: int = 256, seed: int = 0, batch: int = 32) -> Surve
     problems = data.problems()
     if problems:
         raise ValueError(problems[0])
+    return Survey(
+        data=data,
+        batch=_batch(data, rows, seed, batch),
+        parts=data.parts(),
+        spelling=_spelling(data),
+        seed=seed,
+    )
+
+
+def _batch(data: Any, rows: int, seed: int, batch: int) -> batches.Batch:
     feed = data.feed(batch=batch, seed=seed)
     try:
         found = [next(feed) for _ in range(-(-rows // batch))]
     finally:
         feed.close()
-    return Survey(
-        data=data,
-        batch={name: np.concatenate([one[name] for one in found]) for name in found[0]},
-        parts=data.parts(),
-        spelling=_spelling(data),
-    )
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
 
 def _spelling(data: Any) -> Spelling:

@@ -64,6 +64,19 @@ def test_prefix_is_told_from_what_is_written(store):
     assert {"prefix", "text", "border"} <= {mark.style for mark in made}
 
 
+def test_text_left_out_is_counted(store):
+    # Rows with room for all, and rows whose targets make the inputs too long.
+    roomy = survey.take(make(store, objectives.Denoise(), inputs=140, targets=97)).figures()
+    tight = survey.take(make(store, objectives.SpanCorruption(), targets=4)).figures()
+    prefix = survey.take(make(store, objectives.PrefixLM(low=0.5, high=0.5, kind="decoder"))).figures()
+    assert roomy["share of the text left out"] == prefix["share of the text left out"] == 0
+    assert tight["pieces without a target"] > 0
+    found = survey.take(make(store, objectives.SpanCorruption(), targets=22))
+    seen = sum(int((found.text_tokens(name)).sum()) for name in ("encoder_inputs", "targets"))
+    share = found.figures()["share of the text left out"]
+    assert 0 < share < 0.05 and seen < found.rows * found.data.window() * (1 - share)
+
+
 def test_figures(store):
     found = survey.take(make(store, objectives.SpanCorruption(density=0.2), targets=40, rates=(("xx", 3), ("en", 1))))
     figures = found.figures()

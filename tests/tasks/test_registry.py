@@ -1,9 +1,11 @@
+import dataclasses
 import json
 import random
 
 import numpy as np
 import pytest
 import seqio
+import tensorflow_datasets as tfds
 
 from tasks import blend, holdout, objectives, registry, sources, store, tokenize, vocabulary
 
@@ -149,6 +151,41 @@ def test_the_built_in_corpus_registers_itself_when_asked_for():
     assert name not in registry.names()
     assert rows(name, 1)[0]["weights"].sum() == 7
     assert rows("baton:cldr:mlm", 1, split="validation")[0]["weights"].sum() == 7
+
+
+class BatonTiny(tfds.core.GeneratorBasedBuilder):
+    """Thirty texts, some of them blank."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"body": tfds.features.Text()}))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield from ((number, {"body": f"text {number}" if number % 3 else " "}) for number in range(30))
+
+
+def test_tensorflow_datasets_by_name(tmp_path):
+    source = sources.Tfds(name="baton_tiny", key="body", data_dir=str(tmp_path))
+    found = list(source.documents())
+    assert sorted(found) == sorted(f"text {number}" for number in range(30) if number % 3)
+    assert list(source.documents()) == found
+    half = dataclasses.replace(source, split="train[:50%]")
+    assert list(half.documents()) == found[: len(list(half.documents()))]
+    assert half.digest() != source.digest() == dataclasses.replace(source).digest()
+    examples = source.provider().get_dataset(shuffle=False).as_numpy_iterator()
+    assert [example["text"].decode() for example in examples] == found
+    for change, said in (
+        ({"key": "text"}, "has 30 examples of body, not 'text'"),
+        ({"split": "test"}, "cannot be had"),
+        ({"name": "no_such_set"}, "cannot be had"),
+    ):
+        with pytest.raises(ValueError, match=said) as caught:
+            list(dataclasses.replace(source, **change).documents())
+        assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_name_gets_the_nearest(registered):

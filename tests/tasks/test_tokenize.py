@@ -1,17 +1,11 @@
 import hashlib
-import os
 import pathlib
 import random
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from tasks import chunks, encoder, place, sources, store, tokenize, vocabulary, writer
 
-ROOT = pathlib.Path(__file__).parents[2]
 SLICE = 4000
 
 
@@ -95,70 +89,6 @@ def test_a_held_out_file_is_a_split_of_its_own(tmp_path, parts, pieces):
     assert store.parts(tmp_path, split="validation") == store.parts(tmp_path) == ("de",)
     with pytest.raises(ValueError, match="hold it out of 'train'"):
         build({"de": parts["en"]}, pieces, tmp_path, split="validation")
-
-
-SCRIPT = """
-import sys
-from tasks import sources, tokenize
-if __name__ == "__main__":
-    text, model, directory, processes, count = sys.argv[1:]
-    parts = {name: sources.Lines(files=f"{text}/{name}.txt") for name in ("de", "en")}
-    told = []
-    def tell(state):
-        told.append(state)
-        print(len(told), flush=True)
-        if len(told) == int(count):
-            sys.stdin.read()
-    tokenize.build(
-        parts, model, directory, processes=int(processes), slice_characters=4000, validation=0.05, progress=tell
-    )
-    assert not {"tensorflow", "seqio", "jax"} & set(sys.modules)
-"""
-
-
-def kill_after(count, processes, text, model, directory, script):
-    """Builds until `count` reports, kills the process, and returns the processes that it had started."""
-    arguments = [str(a) for a in (script, text, model, directory, processes, count)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    running = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=environment, text=True
-    )
-    assert running.stdout is not None
-    for line in running.stdout:
-        if line.strip() == str(count):
-            break
-    children = pathlib.Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL
-    return [int(child) for child in children]
-
-
-def alive(process):
-    try:
-        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def test_killed_again_and_again_the_store_is_the_same(tmp_path, whole, parts, pieces):
-    script, directory = tmp_path / "build.py", tmp_path / "store"
-    script.write_text(SCRIPT)
-    text, model = pathlib.Path(parts["de"].files).parent, pathlib.Path(pieces.path).parent
-    started = []
-    for count, processes in ((1, 2), (5, 1), (9, 2)):
-        started += kill_after(count, processes, text, model, directory, script)
-        finished = set(store.parts(directory)) if (directory / "vocabulary.json").exists() else set()
-        assert finished != {"de", "en"}
-    states = []
-    build(parts, pieces, directory, progress=states.append)
-    assert contents(directory) == contents(whole)
-    # What the killed ones had finished was not done again.
-    assert len([state for state in states if state.state == "spelling"]) < 0.8 * 2 * 11
-    assert len(started) >= 2
-    deadline = time.monotonic() + 20
-    while any(map(alive, started)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(alive, started))
 
 
 def test_killed_after_the_manifest_nothing_is_left_behind(tmp_path, whole, parts, pieces, monkeypatch):
@@ -315,26 +245,3 @@ def test_progress_is_told_part_by_part(tmp_path, parts, pieces):
             values = [getattr(state, quantity) for state in mine]
             assert values == sorted(values)
         assert (mine[-1].share, mine[-1].documents) == (1.0, 400)
-
-
-MEMORY = """
-import re, sys
-from tasks import sources, tokenize
-tokenize.build({"a": sources.Lines(files=sys.argv[1])}, "bytes", sys.argv[2], processes=1)
-print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
-"""
-
-
-def test_memory_does_not_grow_with_the_corpus(tmp_path):
-    peaks = []
-    for megabytes in (16, 64):
-        path = tmp_path / f"{megabytes}.txt"
-        with path.open("w") as file:
-            for number in range(megabytes * 1000):
-                file.write(f"{number:09d} " * 100 + "\n")
-        arguments = [sys.executable, "-c", MEMORY, str(path), str(tmp_path / f"{megabytes}")]
-        peaks.append(int(subprocess.check_output(arguments, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})))
-        path.unlink()
-    # A store of 64 MB of bytes is 128 MB of tokens: none of the growth may be in memory.
-    assert peaks[1] < peaks[0] + 40_000
-    assert peaks[1] < 600_000
