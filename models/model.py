@@ -82,7 +82,7 @@ class Model(abc.ABC):
 
     def init(self, key: Array) -> dict[str, Array]:
         """Initial parameters, from a PRNG key; can be jitted, and gives the same values either way."""
-        return jax.jit(lambda key: axes.unbox(self.module().init(key, self.example())["params"]))(key)
+        return _init(self, key)
 
     def apply(self, params: Mapping[str, Array], batch: Mapping[str, Any], *, key: Array | None = None) -> Output:
         """Forward pass on a batch of this model's kind; `key` draws dropout, None means there is none."""
@@ -101,6 +101,11 @@ class Model(abc.ABC):
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(model: Model, key: Array) -> dict[str, Array]:
+    return axes.unbox(model.module().init(key, model.example())["params"])
 
 
 @functools.cache

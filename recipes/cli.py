@@ -6,6 +6,7 @@ TensorFlow.
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every choice of its own
     try:
         return arguments.command(arguments) or 0
     except recipe.Mistake as mistake:

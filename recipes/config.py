@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import pathlib
 import re
+import tokenize
 import traceback
 import types
 import typing
@@ -19,6 +20,7 @@ from gin import config as gin
 
 from recipes import paths, recipe
 
+_FAULTS = (ValueError, TypeError, SyntaxError, ImportError, OSError, RuntimeError, AttributeError, tokenize.TokenError)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -75,7 +77,7 @@ def load(
                 value = gin.get_configurable(of)()
         except recipe.Mistake:
             raise
-        except (ValueError, TypeError, SyntaxError, ImportError, OSError, RuntimeError, AttributeError) as error:
+        except _FAULTS as error:
             _check_constructors(error, str(path))
             raise recipe.Mistake(f"{path}: {_one_line(error)}") from error
         _refuse_unused(str(path), given, file)
@@ -93,7 +95,8 @@ def shipped(folder: str = "recipes") -> list[pathlib.Path]:
 
 
 def _find(path: str | pathlib.Path) -> pathlib.Path:
-    for candidate in (pathlib.Path(path), ROOT / path, ROOT / "gin" / "recipes" / f"{path}.gin"):
+    name = str(path).removesuffix(".gin")
+    for candidate in (pathlib.Path(path), ROOT / path, ROOT / "gin" / "recipes" / f"{name}.gin"):
         if candidate.is_file():
             return candidate
     names = [file.relative_to(ROOT / "gin" / "recipes").with_suffix("").as_posix() for file in shipped()]

@@ -56,7 +56,7 @@ def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> P
                 plans[stage.name] = handoff.plan(stage.start, _source(of, stage.start), stage.model.abstract())
                 planned["handoff"] = _handoff(stage.start, plans[stage.name])
                 found += [f"handoff from {stage.start.source!r}: {line}" for line in plans[stage.name].problems]
-            found += stage.data.problems() if data else []
+            found += _data_problems(stage) if data else []
         except ValueError as error:
             found = [str(error)]
         problems += [line if line.startswith("recipe ") else where + line for line in found]
@@ -99,6 +99,19 @@ def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int | None, clock: i
         },
     }
     return planned, found
+
+
+def _data_problems(stage: recipe.Stage) -> list[str]:
+    """What keeps the data, where it lies, from feeding this stage's model."""
+    found = stage.data.problems()
+    if found:
+        return found
+    size = stage.data.specials().size
+    if size > stage.model.vocabulary:
+        found.append(
+            f"the data's vocabulary has {size} ids and the model {stage.model.vocabulary}; set VOCABULARY={size}"
+        )
+    return found
 
 
 def _tokens(stage: recipe.Stage) -> int:

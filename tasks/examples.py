@@ -12,7 +12,7 @@ import numpy as np
 from tasks import batches, pieces, schedule
 
 if TYPE_CHECKING:
-    from tasks import feed, table
+    from tasks import feed, specials, table
 
 _KINDS = {"encdec": "encdec", "prefix": "decoder", "tokens": "encoder", "sequence": "encoder"}
 
@@ -98,6 +98,14 @@ class Examples:
     def references(self) -> list[dict[str, Any]]:
         """Returns the other features of the examples, such as 'targets_pretokenized', in the order of `once`."""
         return self.table().extras
+
+    def specials(self) -> "specials.Specials":
+        """Returns the special ids of the inputs' vocabulary.
+
+        Raises:
+            ValueError: see `problems`.
+        """
+        return self.table().specials
 
     def fingerprint(self) -> str | None:
         """Returns the fingerprint of the inputs' vocabulary, None where its class is unknown."""

@@ -11,7 +11,7 @@ import numpy as np
 from tasks import batches
 
 if TYPE_CHECKING:
-    from tasks import stream
+    from tasks import specials, stream
 
 _KINDS = {"encdec": "encdec", "prefix": "decoder", "causal": "decoder", "masked": "encoder"}
 
@@ -69,6 +69,16 @@ class Streamed:
     def parts(self) -> tuple[str, ...]:
         """Returns the mixture's name: SeqIO does not tell which of its tasks a row is from."""
         return (self.mixture,)
+
+    def specials(self) -> "specials.Specials":
+        """Returns the special ids of what is read.
+
+        Raises:
+            ValueError: there is no such mixture.
+        """
+        from tasks import provider
+
+        return provider.special(provider.open(self.mixture, self.modules))
 
     def fingerprint(self) -> str | None:
         """Returns the fingerprint of its vocabulary, None where its class is unknown."""

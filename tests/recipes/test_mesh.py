@@ -19,7 +19,9 @@ def leaf(**axes):
 def test_axes_follow_the_table():
     rules = recipe.Rules()
     assert mesh.spec("e", leaf(vocab=8, embed=4), rules, SHAPE) == PartitionSpec("tensor", "fsdp")
-    assert mesh.spec("q", leaf(layers=3, embed=4, heads=2, head_dim=5), rules, SHAPE) == PartitionSpec(None, "fsdp", "tensor")
+    assert mesh.spec("q", leaf(layers=3, embed=4, heads=2, head_dim=5), rules, SHAPE) == PartitionSpec(
+        None, "fsdp", "tensor"
+    )
     assert mesh.spec("n", leaf(layers=3, norm=4), rules, SHAPE) == PartitionSpec()
     assert mesh.spec("e", leaf(vocab=7, embed=5), rules, {"data": 8, "fsdp": 1, "tensor": 1}) == PartitionSpec()
 
@@ -27,7 +29,9 @@ def test_axes_follow_the_table():
 def test_conflicts_name_both_sides():
     with pytest.raises(recipe.Mistake, match="q: logical axes 'embed' and 'mlp' both go to mesh axis 'fsdp'"):
         mesh.spec("q", leaf(embed=4, mlp=4), recipe.Rules(mlp="fsdp"), SHAPE)
-    with pytest.raises(recipe.Mistake, match="e: its 'vocab' dimension of 7 doesn't divide over mesh axis 'tensor' of 2"):
+    with pytest.raises(
+        recipe.Mistake, match="e: its 'vocab' dimension of 7 doesn't divide over mesh axis 'tensor' of 2"
+    ):
         mesh.spec("e", leaf(vocab=7, embed=4), recipe.Rules(), SHAPE)
 
 

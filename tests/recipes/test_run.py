@@ -59,7 +59,9 @@ def test_metrics_are_written_for_people_and_machines(whole):
     workdir, _ = whole
     lines = journal.read(workdir / "mlm")
     assert [line["step"] for line in lines] == [10, 12]
-    assert {"loss", "accuracy", "loss/aa", "loss/bb", "learning_rate", "grad_norm", "tokens_per_second"} <= set(lines[0])
+    assert {"loss", "accuracy", "loss/aa", "loss/bb", "learning_rate", "grad_norm", "tokens_per_second"} <= set(
+        lines[0]
+    )
     assert 0 <= lines[0]["waiting"] <= 1
     assert list((workdir / "mlm").glob("events.out.tfevents.*"))
     from tensorboard.backend.event_processing import event_file_loader
@@ -79,7 +81,9 @@ def test_running_again_does_nothing(whole, tiny):
 
 def test_another_recipe_is_refused_in_the_same_directory(whole, tiny):
     workdir, _ = whole
-    with pytest.raises(recipe.Mistake, match="was begun with 'MLM_STEPS = 12' where the recipe now has 'MLM_STEPS = 13'"):
+    with pytest.raises(
+        recipe.Mistake, match="was begun with 'MLM_STEPS = 12' where the recipe now has 'MLM_STEPS = 13'"
+    ):
         run.run(tiny("MLM_STEPS=13"), str(workdir))
 
 
