@@ -113,7 +113,7 @@ def complete(folder: str | os.PathLike[str]) -> None:
     record = {str(file.relative_to(folder)): _mark(file, hashed) for file in files}
     temporary = folder / f"{COMPLETE}.tmp"
     temporary.write_text(json.dumps(record, indent=0))
-    temporary.rename(folder / COMPLETE)
+    temporary.replace(folder / COMPLETE)
 
 
 def steps(root: str | os.PathLike[str]) -> list[int]:

@@ -72,7 +72,8 @@ def derived(rules: recipe.Handoff, source: Any) -> dict[str, Any]:
     """
     if rules.fresh or any(take.by is not None or take.source != r"\g<0>" for take in rules.takes):
         raise recipe.Mistake(
-            "this handoff makes parameters that the source has not: name the target's model with --recipe FILE --stage NAME"
+            "this handoff makes parameters that the source has not: "
+            "name the target's model with --recipe FILE --stage NAME"
         )
     kept = {path: leaf for path, leaf in source.items() if not any(paths.matches(drop, path) for drop in rules.drop)}
     return {path: leaf for path, leaf in kept.items() if any(paths.matches(take.target, path) for take in rules.takes)}

@@ -113,7 +113,8 @@ def plan(handoff: recipe.Handoff, source: Mapping[str, Any], target: Mapping[str
         rule = next((pattern for pattern in handoff.drop if paths.matches(pattern, path)), None)
         if rule is None:
             problems.append(
-                f"source parameter {path} {list(source[path].shape)} is neither read nor dropped; add it to take or drop"
+                f"source parameter {path} {list(source[path].shape)} is neither read nor dropped; "
+                "add it to take or drop"
             )
         else:
             used.add(f"drop {rule}")
@@ -162,9 +163,11 @@ def _fault(path: str, leaf: Any, name: str, source: Any, by: Any) -> str | None:
         except ValueError as error:
             return f"target {path} {list(leaf.shape)} from source {name} {list(source.shape)}: {error}"
     if made != tuple(leaf.shape):
-        return f"target {path} has shape {list(leaf.shape)} and source {name} gives {list(made)}; give the rule a transform"
-    if np.dtype(source.dtype) != np.dtype(leaf.dtype) and not transforms.changes_dtype(by):
-        return f"target {path} is {np.dtype(leaf.dtype)} and source {name} is {np.dtype(source.dtype)}; add transforms.Cast"
+        sides = f"target {path} has shape {list(leaf.shape)} and source {name} gives {list(made)}"
+        return f"{sides}; give the rule a transform"
+    wanted, found = np.dtype(leaf.dtype), np.dtype(source.dtype)
+    if wanted != found and not transforms.changes_dtype(by):
+        return f"target {path} is {wanted} and source {name} is {found}; add transforms.Cast"
     return None
 
 

@@ -37,7 +37,7 @@ class Journal:
         kept = [line for line in lines if (_step(line) or 0) <= step]
         temporary = self._path.parent / "metrics.jsonl.tmp"
         temporary.write_text("".join(line + "\n" for line in kept))
-        temporary.rename(self._path)
+        temporary.replace(self._path)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line of figures at `step`."""

@@ -151,7 +151,7 @@ def _finish(directory: epath.Path, scores: Mapping[str, float], book: journal.Jo
     if jax.process_index() == 0:
         temporary = directory / "done.tmp"
         temporary.write_text(json.dumps(record, indent=1))
-        temporary.rename(directory / "done")
+        temporary.replace(directory / "done")
     spent = record["spent"]
     book.say(f"done: {record['step']:,} steps, {spent['tokens']:,} tokens, {spent['flops']:.3g} FLOPs")
     return record

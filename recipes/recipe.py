@@ -14,6 +14,8 @@ from typing import Any
 from recipes import paths
 
 CARRIED = ("opt_state", "clock")
+MISTAKE, PREEMPTED = 2, 75
+"""Exit codes of the command."""
 
 
 class Mistake(ValueError):

@@ -1,7 +1,7 @@
 """One update, as a pure function that reads like the algorithm, and its compilation."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -92,10 +92,15 @@ def compile_train(
     stage: recipe.Stage, rules: recipe.Rules, layout: states.Layout, clock: int = 0
 ) -> Callable[[states.TrainState, Batch], tuple[states.TrainState, Stats]]:
     """`train_step` of a stage, jitted with explicit shardings; the state it is given is donated."""
-    step = functools.partial(
-        train_step, stage=stage, optimizer=layout.optimizer, trainable=layout.trainable, clock=clock
-    )
-    return _on_mesh(step, rules, layout, out=(layout.shardings, None), donate=(0,), state=layout.shardings)
+    step = _bound(stage, layout, clock)
+    jitted = _jit(step, layout, out=(layout.shardings, None), donate=(0,), state=layout.shardings)
+    return _placed(jitted, rules, layout)
+
+
+def lower_train(stage: recipe.Stage, rules: recipe.Rules, layout: states.Layout, batch: Mapping[str, Any]) -> Any:
+    """The same program lowered for the shapes of the state and of `batch`, for compilation and its figures alone."""
+    jitted = _jit(_bound(stage, layout, 0), layout, out=(layout.shardings, None), donate=(0,), state=layout.shardings)
+    return _placed(jitted.lower, rules, layout)(layout.shapes, dict(batch))
 
 
 def compile_eval(
@@ -107,18 +112,25 @@ def compile_eval(
         sums = stage.loss(stage.model, params, batch, None)
         return _figures(sums, stage.loss.counts(batch), batch, len(data.parts()))
 
-    return _on_mesh(step, rules, layout, out=None, donate=(), state=layout.shardings.params)
+    return _placed(_jit(step, layout, out=None, donate=(), state=layout.shardings.params), rules, layout)
 
 
-def _on_mesh(
-    step: Any, rules: recipe.Rules, layout: states.Layout, *, out: Any, donate: tuple[int, ...], state: Any
-) -> Any:
-    """Jits `step(state, batch)`, with the activations' rules in force whenever it may be traced."""
+def _bound(stage: recipe.Stage, layout: states.Layout, clock: int) -> Callable[..., Any]:
+    return functools.partial(
+        train_step, stage=stage, optimizer=layout.optimizer, trainable=layout.trainable, clock=clock
+    )
+
+
+def _jit(step: Any, layout: states.Layout, *, out: Any, donate: tuple[int, ...], state: Any) -> Any:
+    return jax.jit(step, in_shardings=(state, mesh.rows(layout.mesh)), out_shardings=out, donate_argnums=donate)
+
+
+def _placed(call: Callable[..., Any], rules: recipe.Rules, layout: states.Layout) -> Callable[..., Any]:
+    """`call` with the activations' rules in force, whenever it may trace."""
     names = mesh.activation_rules(rules)
-    jitted = jax.jit(step, in_shardings=(state, mesh.rows(layout.mesh)), out_shardings=out, donate_argnums=donate)
 
     def placed(state: Any, batch: Batch) -> Any:
         with placing.rules(layout.mesh, names):
-            return jitted(state, batch)
+            return call(state, batch)
 
     return placed

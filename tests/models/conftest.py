@@ -69,7 +69,10 @@ def _models():
             encoder=dataclasses.replace(T5, layers=2), decoder=T5, tied=False, share_embeddings=True, **free
         ),
         "bart": encdec.EncoderDecoder(
-            encoder=dataclasses.replace(BERT, types=0), decoder=dataclasses.replace(BERT, types=0), output_bias=True, **free
+            encoder=dataclasses.replace(BERT, types=0),
+            decoder=dataclasses.replace(BERT, types=0),
+            output_bias=True,
+            **free,
         ),
         "fused": encdec.EncoderDecoder(
             encoder=GPT2, decoder=LLAMA, fusion=True, share_embeddings=False, logit_scale="width", **free

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,70 +10,69 @@ from models import encdec, initial, stack
 
 
 @pytest.fixture(scope="module")
-def reference(make_batch, stacks):
-    """A scanned encoder-decoder with fusion, its parameters, batch, and the function of value and gradient."""
+def scanned(stacks):
+    """A scanned encoder-decoder with fusion and dropout; fusion hands out the states of every layer."""
     config = dataclasses.replace(stacks["t5"], dropout=0.1, attention_dropout=0.1, mlp_dropout=0.1)
-    model = encdec.EncoderDecoder(encoder=config, decoder=config, vocabulary=61, fusion=True)
-    params = model.init(jax.random.key(0))
-    batch = make_batch("encdec")
+    return encdec.EncoderDecoder(encoder=config, decoder=config, vocabulary=61, fusion=True)
 
-    def measure(model, dropout):
+
+@pytest.fixture(scope="module")
+def measure(scanned, make_batch):
+    """(model, whether to drop) -> a loss and its gradients, as one compiled function gives them."""
+    params, batch = scanned.init(jax.random.key(0)), make_batch("encdec")
+
+    @functools.cache
+    def run(model, dropout):
         def loss(params):
             output = model.apply(params, batch, key=jax.random.key(3) if dropout else None)
             return jnp.sum(jnp.sin(output.readout.logits(output.hidden)))
 
         return jax.jit(jax.value_and_grad(loss))(params)
 
-    return model, measure, {dropout: measure(model, dropout) for dropout in (False, True)}
+    return run
 
 
-ENGINES = {
-    "unrolled": {"unroll": 3},
-    "partly unrolled": {"unroll": 2},
-    "dots": {"remat": "dots"},
-    "full": {"remat": "full"},
-    "unrolled full": {"unroll": 3, "remat": "full"},
-}
+def _engine(model, **engine):
+    encoder, decoder = (dataclasses.replace(config, **engine) for config in (model.encoder, model.decoder))
+    return dataclasses.replace(model, encoder=encoder, decoder=decoder)
 
 
-@pytest.mark.parametrize("dropout", [False, True])
-@pytest.mark.parametrize("engine", ENGINES)
-def test_scan_unroll_and_remat_are_one_model(reference, engine, dropout):
-    model, measure, expected = reference
-    config = dataclasses.replace(model.encoder, **ENGINES[engine])
-    assert config != model.encoder and (model.encoder.unroll, model.encoder.remat) == (1, "none")
-    other = dataclasses.replace(model, encoder=config, decoder=config)
-    assert other.abstract() == model.abstract(), "storage must not depend on the engine"
+@pytest.mark.parametrize(
+    "engine, dropout",
+    [
+        ({"unroll": 3}, True),
+        ({"unroll": 3, "remat": "full"}, False),
+        ({"unroll": 2, "remat": "dots"}, False),
+        ({"remat": "full"}, True),
+    ],
+    ids=str,
+)
+def test_scan_unroll_and_remat_are_one_model(scanned, measure, engine, dropout):
+    other = _engine(scanned, **engine)
+    assert other != scanned and (scanned.encoder.unroll, scanned.encoder.remat) == (1, "none")
+    assert other.abstract() == scanned.abstract(), "storage must not depend on the engine"
     value, grads = measure(other, dropout)
-    np.testing.assert_allclose(value, expected[dropout][0], rtol=1e-5)
-    for path, grad in expected[dropout][1].items():
+    expected, expected_grads = measure(scanned, dropout)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for path, grad in expected_grads.items():
         np.testing.assert_allclose(grads[path], grad, atol=1e-5 * max(1, float(jnp.abs(grad).max())), err_msg=path)
 
 
-def test_dropout_changes_something_only_with_a_key(reference):
-    _, _, expected = reference
-    assert abs(float(expected[True][0] - expected[False][0])) > 1e-3
+def test_dropout_needs_a_key_and_changes_something(measure, scanned):
+    assert abs(float(measure(scanned, True)[0] - measure(scanned, False)[0])) > 1e-3
 
 
-def test_remat_recomputes(reference):
+@pytest.mark.parametrize("unroll", [1, 3])
+def test_remat_recomputes(scanned, make_batch, unroll):
     """Otherwise the equivalence above would compare a model with itself."""
-    model, measure, _ = reference
+    params = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in scanned.abstract().items()}
 
-    def flops(remat):
-        config = dataclasses.replace(model.encoder, remat=remat, unroll=3)
-        other = dataclasses.replace(model, encoder=config, decoder=config)
-        params = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in other.abstract().items()}
-        text = jax.jit(lambda params: measure(other, False) and 0).lower if False else None
-        del text
-        jaxpr = jax.make_jaxpr(jax.grad(lambda p: jnp.sum(other.apply(p, batch).hidden)))(params)
-        return str(jaxpr).count("dot_general")
+    def products(remat):
+        model = _engine(scanned, remat=remat, unroll=unroll)
+        gradient = jax.grad(lambda params: jnp.sum(model.apply(params, make_batch("encdec")).hidden))
+        return str(jax.make_jaxpr(gradient)(params)).count("dot_general")
 
-    batch = {k: jnp.ones((2, 8), jnp.int32) for k in other_names()}
-    assert flops("none") < flops("full")
-
-
-def other_names():
-    return [f"{side}_{what}" for side in ("encoder", "decoder") for what in ("inputs", "segments", "positions")]
+    assert products("none") < products("dots") < products("full")
 
 
 BAD = [

@@ -47,13 +47,14 @@ def test_killed_anywhere_equals_uninterrupted(store, tmp_path, environment):
     print(f"seed {seed}, an uninterrupted run takes {seconds:.1f} s")
     workdir = tmp_path / "killed0"
     while kills < KILLS:
+        said = (tmp_path / "stderr").open("w+")
         process = subprocess.Popen(
-            command(store, workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(store, workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=said
         )
         # The first seconds are imports, where a kill proves nothing: draw from the rest.
         wait = draw.uniform(0.35, 1.0) * seconds
         try:
-            assert process.wait(timeout=wait) == 0
+            assert process.wait(timeout=wait) == 0, (seed, kills, (tmp_path / "stderr").read_text()[-3000:])
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()

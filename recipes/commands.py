@@ -1,0 +1,171 @@
+"""The commands of `baton`, one function each; what a command needs is imported when it is called."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from recipes import recipe
+
+
+@contextmanager
+def mistakes() -> Iterator[None]:
+    """Inside, a ValueError or a file that isn't there is the user's mistake: it becomes one line."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise recipe.Mistake(str(error)) from error
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """`baton run`."""
+    import rich.console
+
+    from recipes import run as runs
+    from recipes import summary
+
+    _imports(arguments)
+    resolved = _recipe(arguments)
+    _jax(arguments)
+    console = rich.console.Console()
+    runs.run(
+        resolved,
+        arguments.workdir,
+        until=arguments.until,
+        allow_config_change=arguments.allow_config_change,
+        console=console,
+    )
+    summary.show(resolved.value, arguments.workdir, console)
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """`baton plan`."""
+    import json
+
+    from recipes import plan as plans
+
+    _imports(arguments)
+    resolved = _recipe(arguments)
+    planned = plans.make(resolved.value, devices=arguments.devices)
+    if arguments.json:
+        print(json.dumps(planned.json(), indent=1))
+    else:
+        print("\n".join(plans.lines(planned, full=arguments.full)))
+    return recipe.MISTAKE if planned.problems else 0
+
+
+def preview(arguments: argparse.Namespace) -> None:
+    """`baton preview`."""
+    import rich.console
+
+    from recipes import previews
+
+    _imports(arguments)
+    with mistakes():
+        previews.show(
+            arguments.name,
+            rows=arguments.rows,
+            html=arguments.html,
+            console=rich.console.Console(),
+            overlays=arguments.overlay,
+            overrides=arguments.set,
+            modules=arguments.imports,
+            inputs=arguments.inputs,
+            targets=arguments.targets,
+        )
+
+
+def vocab(arguments: argparse.Namespace) -> None:
+    """`baton vocab`."""
+    from tasks import corpora, vocabulary
+
+    with mistakes():
+        vocabulary.train(
+            corpora.parse(arguments.text, key=arguments.key),
+            arguments.out,
+            size=arguments.size,
+            sentinels=arguments.sentinels,
+            normalisation=arguments.normalisation,
+            alpha=arguments.alpha,
+            sentences=arguments.sentences,
+            seed=arguments.seed,
+            progress=lambda line: print(f"vocab: {line}", flush=True),
+        )
+    print(f"vocab: wrote {arguments.out}")
+
+
+def store(arguments: argparse.Namespace) -> None:
+    """`baton store`."""
+    import rich.console
+
+    from recipes import progress
+    from tasks import corpora, tokenize
+
+    with mistakes(), progress.of_store(rich.console.Console()) as told:
+        built = tokenize.build(
+            corpora.parse(arguments.text, key=arguments.key),
+            arguments.vocabulary,
+            arguments.out,
+            processes=arguments.processes,
+            validation=arguments.validation,
+            overwrite=arguments.overwrite,
+            progress=told,
+        )
+    tokens = sum(part.tokens for part in built.values())
+    print(f"store: {arguments.out} has {len(built)} parts, {tokens:,} tokens")
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """`baton convert`."""
+    from recipes import convert as conversion
+
+    with mistakes():
+        made = conversion.convert(
+            arguments.source,
+            arguments.target,
+            by=arguments.handoff,
+            of=arguments.recipe,
+            stage=arguments.stage,
+            dry=arguments.dry_run,
+        )
+    print("\n".join(made.lines()))
+    print("dry run: nothing is written" if arguments.dry_run else f"wrote {arguments.target}")
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """`baton demo`."""
+    from recipes import demo as demos
+
+    _jax(arguments)
+    demos.run_demo(arguments.workdir)
+
+
+def _recipe(arguments: argparse.Namespace) -> Any:
+    from recipes import config
+
+    with mistakes():
+        return config.load(arguments.recipe, arguments.set, overlays=arguments.overlay)
+
+
+def _imports(arguments: argparse.Namespace) -> None:
+    """Imports the user's modules, which register SeqIO tasks or bring classes that a gin file names."""
+    sys.path.insert(0, os.getcwd())
+    for module in arguments.imports:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise recipe.Mistake(f"--import {module}: {error}; it must be importable from here") from error
+
+
+def _jax(arguments: argparse.Namespace) -> None:
+    """Settings of JAX that a run wants: its devices, and compiled programs kept between runs."""
+    import jax
+
+    if arguments.devices:
+        jax.config.update("jax_num_cpu_devices", arguments.devices)
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/baton/jax"))
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

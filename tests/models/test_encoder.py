@@ -1,0 +1,94 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import encoder, heads
+
+
+@pytest.fixture(scope="module", params=["bert", "t5", "llama", "metro"])
+def states(request, stacks):
+    """An encoder without a head, for each kind of positions, its parameters, and its compiled states."""
+    model = encoder.Encoder(stack=stacks[request.param], vocabulary=61)
+    params = model.init(jax.random.key(0))
+    return model, params, jax.jit(lambda params, batch: model.apply(params, batch).hidden)
+
+
+def test_a_place_sees_both_sides_and_only_its_segment(states, stacks):
+    model, params, _ = states
+    ids = np.arange(9, dtype=np.int32)[None]
+    segments = np.array([[1, 1, 1, 1, 2, 2, 2, 0, 0]], np.int32)
+    module, table = model.module(), "token_embedder/embedding"
+
+    def at(rows, place):
+        """The sum of one state, with every token's embedding a row of its own."""
+        batch = {"encoder_inputs": ids, "encoder_segments": segments, "encoder_positions": ids}
+        hidden = model.apply(params | {table: rows}, batch).hidden
+        return jnp.sum(hidden[0, place] * jnp.arange(1.0, 1 + hidden.shape[-1]))
+
+    del module
+    gradient = jax.jit(jax.grad(at), static_argnums=1)
+    for place, seen in ((1, {0, 1, 2, 3}), (5, {4, 5, 6})):
+        moved = np.abs(gradient(params[table], place)[:9]).max(axis=1)
+        assert {int(i) for i in np.flatnonzero(moved)} == seen
+
+
+def test_packed_rows_equal_rows_of_their_own_and_padding_is_inert(states):
+    _, params, run = states
+    rng = np.random.default_rng(0)
+    lengths, total = (5, 4, 3), 14
+    documents = [rng.integers(1, 61, n, dtype=np.int32) for n in lengths]
+    filler = rng.integers(1, 61, total - sum(lengths), dtype=np.int32)
+
+    def pad(parts, rows=1):
+        joined = np.concatenate(parts)
+        return np.pad(joined, (0, total - len(joined)))[None]
+
+    packed = {
+        "encoder_inputs": np.concatenate([*documents, filler])[None],
+        "encoder_segments": pad([np.full(n, i + 1, np.int32) for i, n in enumerate(lengths)]),
+        "encoder_positions": pad([np.arange(n, dtype=np.int32) for n in lengths]),
+    }
+    alone = {
+        "encoder_inputs": np.concatenate([pad([d]) for d in documents]),
+        "encoder_segments": np.concatenate([pad([np.ones(n, np.int32)]) for n in lengths]),
+        "encoder_positions": np.concatenate([pad([np.arange(n, dtype=np.int32)]) for n in lengths]),
+    }
+    assert packed["encoder_inputs"].shape != alone["encoder_inputs"].shape
+    together, apart = run(params, packed)[0], run(params, alone)
+    start = 0
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(together[start : start + length], apart[row, :length], atol=2e-5)
+        start += length
+    assert np.isfinite(together).all()
+
+
+def test_token_types_are_added_where_the_batch_has_them(stacks, make_batch):
+    model = encoder.Encoder(stack=stacks["bert"], vocabulary=61)
+    params, batch = model.init(jax.random.key(0)), make_batch("encoder")
+    zeros = np.zeros_like(batch["encoder_inputs"])
+    absent = model.apply(params, batch).hidden
+    np.testing.assert_array_equal(absent, model.apply(params, batch | {"encoder_types": zeros}).hidden)
+    assert np.abs(absent - model.apply(params, batch | {"encoder_types": zeros + 1}).hidden).max() > 1e-3
+
+
+def test_bfloat16_compute_stays_near_float32_and_parameters_stay_float32(tiny, make_batch, out):
+    model, batch = tiny["bert"], make_batch("encoder")
+    half = dataclasses.replace(model, dtype="bfloat16")
+    assert half.dtype != model.dtype
+    params = half.init(jax.random.key(0))
+    assert {value.dtype for value in params.values()} == {jnp.dtype("float32")}
+    full, low = model.apply(params, batch), half.apply(params, batch)
+    assert low.hidden.dtype == jnp.bfloat16 and full.hidden.dtype == jnp.float32
+    np.testing.assert_allclose(low.hidden.astype(jnp.float32), full.hidden, atol=0.1)
+    grads = jax.grad(lambda params: jnp.sum(out(half.apply(params, batch))))(params)
+    assert {value.dtype for value in grads.values()} == {jnp.dtype("float32")}
+
+
+def test_bad_models_are_refused(stacks):
+    with pytest.raises(ValueError, match="Encoder: dtype 'float16' is unknown; choose one of float32, bfloat16"):
+        encoder.Encoder(stack=stacks["bert"], vocabulary=61, dtype="float16")
+    with pytest.raises(ValueError, match="Encoder: vocabulary 0 holds no token"):
+        encoder.Encoder(stack=stacks["bert"], vocabulary=0, head=heads.MaskedLM())

@@ -1,0 +1,82 @@
+"""A plan tells what will happen and what it costs, on shapes alone."""
+
+import json
+
+import pytest
+
+from recipes import cli, config, plan
+
+STORE = "STORE='stores/none'"
+
+
+@pytest.fixture(scope="module")
+def planned():
+    return plan.make(config.load("mlm_then_seq2seq", [STORE]).value, devices=1)
+
+
+@pytest.mark.parametrize("path", config.shipped(), ids=lambda path: path.stem)
+def test_every_shipped_recipe_composes(path):
+    """The cheapest insurance against a wasted day: models, handoffs, freezing, meshes and costs of each, abstractly."""
+    needs = [STORE] if "STORE = %gin.REQUIRED" in path.read_text() else []
+    found = plan.make(config.load(path, needs).value, devices=1)
+    assert not found.problems
+    assert all(stage["flops"] > 0 and stage["trainable_params"] > 0 for stage in found.stages)
+
+
+@pytest.mark.parametrize("path", config.shipped("handoffs"), ids=lambda path: path.stem)
+def test_every_shipped_handoff_loads(path):
+    from recipes import recipe
+
+    rules = config.load(path, [f"{path.stem}/Handoff.source='x'"], of=recipe.Handoff, scope=path.stem).value
+    assert rules.takes
+
+
+def test_freezing_shows_in_what_is_trained_and_in_what_it_costs(planned):
+    mlm, frozen, unfrozen = planned.stages
+    assert mlm["trainable_params"] == mlm["params"] and unfrozen["trainable_params"] == unfrozen["params"]
+    assert frozen["params"] == unfrozen["params"] > 2 * frozen["trainable_params"] - frozen["params"] * 0.1
+    per_step = [stage["flops"] / stage["steps"] for stage in (frozen, unfrozen)]
+    assert per_step[0] < 0.75 * per_step[1]
+    units = [stage["training_units"] / stage["steps"] for stage in (mlm, frozen, unfrozen)]
+    assert units[1] / units[0] == pytest.approx(1.5) and units[2] / units[0] == pytest.approx(2.0)
+    assert frozen["bytes_per_device"]["opt_state"] < unfrozen["bytes_per_device"]["opt_state"]
+
+
+def test_totals_are_sums_and_one_unit_is_what_the_paper_calls_one():
+    wide = ["WIDTH=1024", "HEADS=16", "MLP=4096", "BATCH=2048", "MLM_STEPS=500000", "FROZEN_STEPS=200000"]
+    found = plan.make(config.load("mlm_then_seq2seq", [STORE, *wide, "UNFROZEN_STEPS=150000"]).value, devices=1)
+    assert [round(stage["training_units"], 2) for stage in found.stages] == [5.0, 3.0, 3.0]
+    for name, total in found.totals.items():
+        assert total == pytest.approx(sum(stage[name] for stage in found.stages))
+
+
+def test_json_is_what_the_documentation_says(capsys):
+    assert cli.main(["plan", "mlm_then_seq2seq", "--json", "--devices", "1", "--set", STORE]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"recipe", "stages", "totals", "problems"} and set(found["totals"]) == {
+        "tokens",
+        "flops",
+        "training_units",
+    }
+    for stage in found["stages"]:
+        assert {"name", "params", "trainable_params", "steps", "tokens", "flops", "training_units", "handoff"} <= set(
+            stage
+        )
+    assert found["stages"][1]["handoff"]["source"] == "mlm"
+    assert found["problems"] == []
+
+
+def test_text_names_stages_handoffs_and_every_parameter_on_request(planned):
+    short, full = "\n".join(plan.lines(planned)), "\n".join(plan.lines(planned, full=True))
+    assert "handoff from mlm" in short and "no problems found" in short
+    assert "decoder/final_norm/bias" in full and "decoder/final_norm/bias" not in short
+
+
+def test_bytes_per_device_follow_the_mesh():
+    def per_device(*mesh):
+        found = plan.make(config.load("mlm_then_seq2seq", [STORE, *mesh]).value, devices=8)
+        assert not found.problems
+        return found.stages[0]["bytes_per_device"]["params"]
+
+    copies, split = per_device(), per_device("recipe.Mesh.data=1", "recipe.Mesh.fsdp=-1")
+    assert copies / 8 < split < copies / 5
