@@ -13,7 +13,7 @@ from jax import Array
 
 from models import attention, layers, stack
 
-_SAVE = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+_SAVE = {"dots": jax.checkpoint_policies.save_only_these_names(layers.PRODUCT), "full": None}
 
 
 @struct.dataclass

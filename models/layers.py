@@ -10,9 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.nn import initializers
 
 from models import initial, stack
+
+PRODUCT = "product"
+"""Name under which rematerialisation finds the products with weights."""
 
 
 def activate(name: str, x: Array) -> Array:
@@ -44,7 +48,8 @@ def product(x: Array, kernel: Array, contract: int) -> Array:
     sum in float32, and already in the kernel's order of axes, so that the larger of the two factors is not transposed.
     """
     value: Any = _product(contract, x, kernel)
-    return value
+    # A policy of rematerialisation cannot look into a function with a derivative of its own: it goes by this name.
+    return checkpoint_name(value, PRODUCT)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

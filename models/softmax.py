@@ -8,7 +8,7 @@ Shapes: B batch, M targets a row, D width, V vocabulary, n chunks of m targets a
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ def cross_entropy(
     options = _Options(readout.scale, z_loss, label_smoothing, chunk)
     shape = targets.shape
     rows = shape[0] if len(shape) > 1 else 1
-    total, loss, correct = _summed(
+    summed: Any = _summed(
         options,
         hidden.reshape(rows, -1, hidden.shape[-1]),
         readout.kernel,
@@ -69,6 +69,7 @@ def cross_entropy(
         targets.reshape(rows, -1),
         weights.reshape(rows, -1),
     )
+    total, loss, correct = summed
     tokens = {"loss": loss.reshape(shape), "correct": correct.reshape(shape)}
     return total, jax.tree.map(lax.stop_gradient, tokens)
 
@@ -90,7 +91,7 @@ def _summed(options: _Options, hidden, kernel, bias, targets, weights):
     """Sum of weight x loss; and of each token [B, M] the negative log-likelihood and whether it was right."""
 
     def step(total, piece):
-        losses, nll, correct, _ = _losses(options, piece.hidden, kernel, bias, piece, gradient=False)
+        losses, nll, correct, _ = _losses(options, kernel, bias, piece)
         return total + jnp.sum(losses * piece.weights), (nll, correct)
 
     total, tokens = _over_chunks(step, jnp.zeros((), jnp.float32), _split(options, hidden, targets, weights))
@@ -102,7 +103,8 @@ def _forward(options: _Options, hidden, kernel, bias, targets, weights):
 
     def step(carry, piece):
         total, grad_kernel, grad_bias = carry
-        losses, nll, correct, grad = _losses(options, piece.hidden, compact, bias, piece, gradient=True)
+        losses, nll, correct, softmax = _losses(options, compact, bias, piece)
+        grad = _gradient(options, piece, softmax)
         total = total + jnp.sum(losses * piece.weights)
         if grad_bias is not None:
             grad_bias = grad_bias + jnp.sum(grad, axis=(0, 1))
@@ -151,34 +153,43 @@ class _Piece(NamedTuple):
     weights: Array
 
 
-def _losses(options: _Options, hidden: Array, kernel: Array, bias: Array | None, piece: _Piece, *, gradient: bool):
-    """Of a chunk [B, m]: loss, negative log-likelihood, correctness; and d(sum of weight x loss)/d logits [B, m, V]."""
-    logits = readouts.Readout(kernel, bias, options.scale).logits(hidden)
-    size = logits.shape[-1]
+class _Softmax(NamedTuple):
+    """exp(logits - their maximum) [B, m, V], its sum and log Z [B, m], and where the target is [B, m, V]."""
+
+    raised: Array
+    denominator: Array
+    log_z: Array
+    at_target: Array
+
+
+def _losses(options: _Options, kernel: Array, bias: Array | None, piece: _Piece):
+    """Of a chunk [B, m]: loss, negative log-likelihood and correctness; and its softmax."""
+    logits = readouts.Readout(kernel, bias, options.scale).logits(piece.hidden)
     # A comparison instead of a lookup: it stays local where the vocabulary is spread over devices, and it fuses.
     at_target = lax.broadcasted_iota(piece.targets.dtype, logits.shape, 2) == piece.targets[..., None]
     target = jnp.sum(jnp.where(at_target, logits, 0.0), axis=-1)
-    top = jnp.max(logits, axis=-1, keepdims=True)
-    raised = jnp.exp(logits - top)
-    denominator = jnp.sum(raised, axis=-1, keepdims=True)
-    log_z = (jnp.log(denominator) + top)[..., 0]
+    top = jnp.max(logits, axis=-1)
+    raised = jnp.exp(logits - top[..., None])
+    denominator = jnp.sum(raised, axis=-1)
+    log_z = jnp.log(denominator) + top
     nll = log_z - target
     correct = (jnp.sum(logits >= target[..., None], axis=-1) == 1).astype(jnp.float32)
-    smooth = options.label_smoothing
     losses = nll
-    if smooth:
-        losses = losses + smooth * (target - jnp.mean(logits, axis=-1))
+    if options.label_smoothing:
+        losses = losses + options.label_smoothing * (target - jnp.mean(logits, axis=-1))
     if options.z_loss:
         losses = losses + options.z_loss * jnp.square(log_z)
-    if not gradient:
-        return losses, nll, correct, None
-    factor = piece.weights / denominator[..., 0]
+    return losses, nll, correct, _Softmax(raised, denominator, log_z, at_target)
+
+
+def _gradient(options: _Options, piece: _Piece, softmax: _Softmax) -> Array:
+    """d(sum of weight x loss) / d logits [B, m, V]."""
+    smooth, weights = options.label_smoothing, piece.weights
+    factor = weights / softmax.denominator
     if options.z_loss:
-        factor = factor * (1 + 2 * options.z_loss * log_z)
-    grad = raised * factor[..., None] - jnp.where(at_target, (1 - smooth) * piece.weights[..., None], 0.0)
-    if smooth:
-        grad = grad - (smooth / size * piece.weights)[..., None]
-    return losses, nll, correct, grad
+        factor = factor * (1 + 2 * options.z_loss * softmax.log_z)
+    grad = softmax.raised * factor[..., None] - jnp.where(softmax.at_target, (1 - smooth) * weights[..., None], 0.0)
+    return grad - (smooth / grad.shape[-1] * weights)[..., None] if smooth else grad
 
 
 def _split(options: _Options, hidden: Array, targets: Array, weights: Array) -> _Piece:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from recipes import recipe
+from recipes import commands, recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,9 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print the plan as JSON")
     sub.add_argument("--full", action="store_true", help="print every parameter of every handoff")
 
-    sub = add(
-        "preview", commands.preview, "decoded examples, masks, packing, lengths: of a mixture or a stage"
-    )
+    sub = add("preview", commands.preview, "decoded examples, masks, packing, lengths: of a mixture or a stage")
     sub.add_argument("name", help="a SeqIO task or mixture, a token store, or RECIPE.gin:STAGE")
     sub.add_argument("--rows", type=_count, default=4, help="rows to show")
     sub.add_argument("--html", metavar="FILE", help="write one self-contained page instead")

@@ -55,19 +55,14 @@ class ExactMatch:
         self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh
     ) -> dict[str, float]:
         """`exact_match`, between 0 and 1."""
-        right = total = 0
+        special, right, total = data.specials(), 0, 0
+        ids = {"start": special.start, "end": special.eos, "pad": special.pad}
         for batch in batches:
             length = batch["targets"].shape[1]
-            written = decoding.write(
-                model,
-                params,
-                mesh.put(batch, over),
-                length=length,
-                beams=self.beams,
-                length_penalty=self.length_penalty,
-            )
+            search = decoding.Search(length=length, beams=self.beams, length_penalty=self.length_penalty, **ids)
+            written = np.asarray(decoding.decode(model, params, mesh.put(batch, over), search=search).tokens)
             for row in np.flatnonzero(batch["weights"].sum(axis=1)):
                 wanted = batch["targets"][row][batch["weights"][row] > 0]
-                right += np.array_equal(np.asarray(written)[row][: len(wanted)], wanted)
+                right += np.array_equal(written[row][: len(wanted)], wanted)
                 total += 1
         return {"exact_match": right / max(total, 1)}

@@ -174,3 +174,17 @@ def test_bad_arguments_are_refused(case):
         softmax.cross_entropy(*arguments, chunk=0)
     with pytest.raises(ValueError, match="label_smoothing is 1"):
         softmax.cross_entropy(*arguments, label_smoothing=1.0)
+
+
+def test_a_frozen_kernel_costs_no_product(case):
+    """Each of the three products (logits, states' gradient, kernel's gradient) is a third of the work."""
+
+    def work(argnums):
+        def loss(kernel, hidden):
+            return _chunked(kernel, None, hidden, case["weights"], case["targets"], chunk=16)[0]
+
+        lowered = jax.jit(jax.grad(loss, argnums=argnums)).lower(case["kernel"], case["hidden"])
+        return lowered.compile().as_text().count(" dot(")
+
+    assert work((0, 1)) == 3
+    assert work((1,)) == 2
