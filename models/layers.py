@@ -45,7 +45,7 @@ def product(x: Array, kernel: Array, contract: int) -> Array:
     """x [..., *in] times a float32 kernel [*in, *out] over `contract` axes, in the dtype of x -> [..., *out].
 
     The derivative is written out for two things that the automatic one lacks: the kernel's gradient comes out of its
-    sum in float32, and already in the kernel's order of axes, so that the larger of the two factors is not transposed.
+    sum in float32, and the factor that is turned around for it is the smaller one.
     """
     value: Any = _product(contract, x, kernel)
     # A policy of rematerialisation cannot look into a function with a derivative of its own: it goes by this name.
@@ -67,7 +67,12 @@ def _product_backward(contract, saved, dy):
     outer = tuple(range(lead))
     out = tuple(range(lead, dy.ndim)), tuple(range(contract, kernel.ndim))
     dx = lax.dot_general(dy, kernel.astype(x.dtype), (out, ((), ())))
-    return dx, lax.dot_general(x, dy, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)
+    if x.size <= dy.size:
+        dkernel = lax.dot_general(x, dy, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)
+    else:
+        dkernel = lax.dot_general(dy, x, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)
+        dkernel = jnp.moveaxis(dkernel, range(-contract, 0), range(contract))
+    return dx, dkernel
 
 
 _product.defvjp(_product_forward, _product_backward)
