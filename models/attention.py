@@ -59,9 +59,9 @@ def attend(
 
 
 def _forward(factor, query, key, value, mask, bias, keep):
-    scores = _product(query, key, 3, 2) + mask.astype(jnp.float32)
-    if bias is not None:
-        scores = scores + bias[None]
+    # Added to each other first, mask and bias are the same in every layer, and XLA makes them once.
+    shift = mask.astype(jnp.float32) if bias is None else mask.astype(jnp.float32) + bias[None]
+    scores = _product(query, key, 3, 2) + shift
     # The floor keeps a row of nothing but hidden pairs at zero weight.
     top = jnp.maximum(jnp.max(scores, axis=-1, keepdims=True), HIDDEN / 2)
     weights = jnp.exp(scores - top)
@@ -155,7 +155,7 @@ class Attention(nn.Module):
         key, value = self.key(source), self.value(source)
         if angles is not None:
             key = positions.rotate(key, angles)
-        return _split(key, (0, 2, 3, 1)), _split(value, (0, 2, 3, 1))
+        return _split(key, "kv_heads", (0, 2, 3, 1)), _split(value, "kv_heads", (0, 2, 3, 1))
 
     def __call__(self, x: Array, pairs: tuple[Array, Array], *, mask, bias=None, angles=None, own=None) -> Array:
         """[B, Q, D] -> [B, Q, D], attending to the keys and values `pairs`; see `attend`.
@@ -168,7 +168,7 @@ class Attention(nn.Module):
             query = query * jnp.asarray(self.config.size**-0.5, self.dtype)
         if angles is not None:
             query = positions.rotate(query, angles)
-        query = _split(query, (0, 2, 1, 3))
+        query = _split(query, "heads", (0, 2, 1, 3))
         if own is None:
             keep, rate = self.dropout((*query.shape[:3], pairs[0].shape[3]))
             out = attend(query, *pairs, mask=mask, bias=bias, keep=keep, rate=rate)
@@ -177,9 +177,9 @@ class Attention(nn.Module):
         return self.out(out.transpose(0, 2, 1, 3))
 
 
-def _split(x: Array, order: tuple[int, ...]) -> Array:
-    """[B, L, heads, C] with its axes in another order, placed on the mesh by head."""
-    names = ("batch", "length", "heads", "head_dim")
+def _split(x: Array, heads: str, order: tuple[int, ...]) -> Array:
+    """[B, L, H or G, C] with its axes in another order, placed on the mesh by heads of that axis name."""
+    names = ("batch", "length", heads, "head_dim")
     return nn.with_logical_constraint(x.transpose(order), tuple(names[axis] for axis in order))
 
 

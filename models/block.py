@@ -94,9 +94,7 @@ def blocks(config: stack.Stack, dtype: jnp.dtype, *, cross: bool) -> nn.Module:
     """
     module = Block
     if config.remat != "none":
-        # Inside a loop nothing can merge the recomputation with the original; unrolled, XLA would.
-        looped = config.unroll < config.layers
-        module = nn.remat(module, prevent_cse=not looped, policy=_SAVE[config.remat])
+        module = nn.remat(module, prevent_cse=not config.looped, policy=_SAVE[config.remat])
     scanned = nn.scan(
         module,
         variable_axes={"params": 0},

@@ -36,9 +36,9 @@ def activate(name: str, x: Array) -> Array:
             raise ValueError(f"activation {name!r} is unknown; choose one of {', '.join(stack.ACTIVATIONS)}")
 
 
-def recomputed(function):
-    """An elementwise function whose backward pass keeps the arguments alone; the rest is cheaper made than stored."""
-    return jax.checkpoint(function, prevent_cse=False)
+def recomputed(function, config: stack.Stack):
+    """A cheap function whose backward pass keeps the arguments alone: the rest is sooner made again than fetched."""
+    return jax.checkpoint(function, prevent_cse=not config.looped)
 
 
 def product(x: Array, kernel: Array, contract: int) -> Array:
@@ -146,7 +146,6 @@ class Norm(nn.Module):
         if c.norm == "layernorm" and c.norm_bias:
             bias = initial.parameter(self, "bias", x.shape[-1:], ("norm",), initializers.zeros)
 
-        @recomputed
         def normed(x, scale, bias):
             x = x.astype(jnp.float32)
             if c.norm == "layernorm":
@@ -156,7 +155,7 @@ class Norm(nn.Module):
             x = x if bias is None else x + jnp.broadcast_to(bias, x.shape)
             return x.astype(self.dtype)
 
-        return normed(x, scale, bias)
+        return recomputed(normed, c)(x, scale, bias)
 
 
 class Table(nn.Module):
@@ -191,9 +190,9 @@ class MLP(nn.Module):
         hidden = Dense(**inner, dtype=self.dtype, bias=c.mlp_bias, name="wi")(x)
         if c.gated:
             gate = Dense(**inner, dtype=self.dtype, bias=c.mlp_bias, name="wi_gate")(x)
-            hidden = recomputed(lambda gate, x: activate(c.activation, gate) * x)(gate, hidden)
+            hidden = recomputed(lambda gate, x: activate(c.activation, gate) * x, c)(gate, hidden)
         else:
-            hidden = recomputed(lambda x: activate(c.activation, x))(hidden)
+            hidden = recomputed(lambda x: activate(c.activation, x), c)(hidden)
         hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
         hidden = Dropout(c.mlp_dropout, name="dropout")(hidden)
         std = c.init.output(c.mlp, c.layers)

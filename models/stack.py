@@ -139,6 +139,11 @@ class Stack:
         return self.positions == "rotary"
 
     @property
+    def looped(self) -> bool:
+        """Whether the layers are in a loop, where XLA cannot merge what is made again with the original."""
+        return self.unroll < self.layers
+
+    @property
     def closing_norm(self) -> bool:
         """Whether a norm follows the last layer."""
         return self.final_norm if self.final_norm is not None else self.norm_position == "pre"

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -100,9 +100,23 @@ class Checkpoints:
         self._manager.wait_until_finished()
         if jax.process_index() == 0:
             complete(self._root / str(step))
-            for old in steps(self._root)[: -self._save.keep]:
-                if not self._save.keep_every or old % self._save.keep_every:
-                    (self._root / str(old)).rmtree()
+            times = {step: (self._root / str(step) / COMPLETE).stat().mtime for step in steps(self._root)}
+            for old in sorted(set(times) - kept(self._save, times)):
+                (self._root / str(old)).rmtree()
+
+
+def kept(save: recipe.Save, times: Mapping[int, float]) -> set[int]:
+    """The steps that stay, of those saved at `times` (seconds): the newest, multiples of a step, one in some hours."""
+    found = set(sorted(times)[-save.keep :])
+    if save.keep_every:
+        found |= {step for step in times if step % save.keep_every == 0}
+    if save.keep_hours:
+        last = -float("inf")
+        for step in sorted(times):
+            if times[step] - last >= 3600 * save.keep_hours:
+                found.add(step)
+                last = times[step]
+    return found
 
 
 def complete(folder: str | os.PathLike[str]) -> None:
@@ -179,9 +193,19 @@ def read(folder: str | os.PathLike[str], leaves: Mapping[str, Any], item: str = 
 
 def digest(params: Mapping[str, Any]) -> str:
     """sha256 over the sorted leaves: path, dtype, shape and bytes of each."""
+    return _digest((path, params[path]) for path in sorted(params))
+
+
+def digest_of(folder: str | os.PathLike[str]) -> str:
+    """The same of a checkpoint's folder, read leaf by leaf."""
+    leaves = abstract(folder)
+    return _digest((path, read(folder, {path: leaves[path]})[path]) for path in sorted(leaves))
+
+
+def _digest(leaves: Iterable[tuple[str, Any]]) -> str:
     total = hashlib.sha256()
-    for path in sorted(params):
-        array = np.asarray(params[path])
+    for path, value in leaves:
+        array = np.asarray(value)
         total.update(f"{path} {array.dtype} {array.shape}\n".encode())
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()

@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--overwrite", action="store_true", help="replace parts of another text or vocabulary")
 
+    sub = add("digest", commands.digest, "the sha256 of the newest parameters of a stage")
+    sub.add_argument("stage", help="WORKDIR/STAGE")
+
     sub = add("convert", commands.convert, "hand a stage's checkpoint over to a new one, offline, leaf by leaf")
     sub.add_argument("source", help="WORKDIR/STAGE")
     sub.add_argument("target", help="WORKDIR/STAGE to be made")

@@ -135,6 +135,16 @@ def convert(arguments: argparse.Namespace) -> None:
     print("dry run: nothing is written" if arguments.dry_run else f"wrote {arguments.target}")
 
 
+def digest(arguments: argparse.Namespace) -> None:
+    """`baton digest`."""
+    from recipes import checkpoint
+
+    with mistakes():
+        found = checkpoint.manifest(arguments.stage)
+        root = f"{arguments.stage}/checkpoints/{found['step']}"
+        print(checkpoint.digest_of(root), f"{arguments.stage} step {found['step']}")
+
+
 def demo(arguments: argparse.Namespace) -> None:
     """`baton demo`."""
     from recipes import demo as demos

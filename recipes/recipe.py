@@ -78,12 +78,14 @@ class Save:
       minutes: also save when the last save is so many minutes old; None saves by steps alone.
       keep: how many of the newest checkpoints stay. The last one of a stage always stays.
       keep_every: checkpoints at multiples of this step stay for ever; None keeps none of them.
+      keep_hours: beside those, one checkpoint stays for ever in every so many hours; None keeps none of them.
     """
 
     steps: int | None = 1000
     minutes: float | None = None
     keep: int = 2
     keep_every: int | None = None
+    keep_hours: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

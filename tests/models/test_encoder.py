@@ -16,11 +16,11 @@ def states(request, stacks):
     return model, params, jax.jit(lambda params, batch: model.apply(params, batch).hidden)
 
 
-def test_a_place_sees_both_sides_and_only_its_segment(states, stacks):
+def test_a_place_sees_both_sides_and_only_its_segment(states):
     model, params, _ = states
     ids = np.arange(9, dtype=np.int32)[None]
     segments = np.array([[1, 1, 1, 1, 2, 2, 2, 0, 0]], np.int32)
-    module, table = model.module(), "token_embedder/embedding"
+    table = "token_embedder/embedding"
 
     def at(rows, place):
         """The sum of one state, with every token's embedding a row of its own."""
@@ -28,7 +28,6 @@ def test_a_place_sees_both_sides_and_only_its_segment(states, stacks):
         hidden = model.apply(params | {table: rows}, batch).hidden
         return jnp.sum(hidden[0, place] * jnp.arange(1.0, 1 + hidden.shape[-1]))
 
-    del module
     gradient = jax.jit(jax.grad(at), static_argnums=1)
     for place, seen in ((1, {0, 1, 2, 3}), (5, {4, 5, 6})):
         moved = np.abs(gradient(params[table], place)[:9]).max(axis=1)
@@ -42,7 +41,7 @@ def test_packed_rows_equal_rows_of_their_own_and_padding_is_inert(states):
     documents = [rng.integers(1, 61, n, dtype=np.int32) for n in lengths]
     filler = rng.integers(1, 61, total - sum(lengths), dtype=np.int32)
 
-    def pad(parts, rows=1):
+    def pad(parts):
         joined = np.concatenate(parts)
         return np.pad(joined, (0, total - len(joined)))[None]
 

@@ -28,9 +28,9 @@ def weights():
     return spread
 
 
-def _stacked(weights, layers, rename):
-    """Leaves of a stack's layers: our path -> the layers' arrays, each as `rename` makes it, stacked."""
-    return {path: np.stack([make(i) for i in range(layers)]) for path, make in rename.items()}
+def _stacked(layers, makers):
+    """Leaves of a stack's layers: our path -> the array of each layer, as its maker gives it, stacked."""
+    return {path: np.stack([make(i) for i in range(layers)]) for path, make in makers.items()}
 
 
 def _linear(weights, prefix, path, name, shape, *, bias=True):
@@ -119,7 +119,7 @@ def test_t5(stacks, weights, version):
             shape = (40, 24) if ours == "wo" else (24, 40)
             makers |= _linear(w, f"{block}.{last}.DenseReluDense", f"mlp/{ours}", theirs, shape, bias=False)
         makers |= _norm(w, f"{block}.{last}", "mlp_norm", "layer_norm", bias=False)
-        params |= {f"{side}/layers/{path}": v for path, v in _stacked(w, config.layers, makers).items()}
+        params |= {f"{side}/layers/{path}": v for path, v in _stacked(config.layers, makers).items()}
         params[f"{side}/final_norm/scale"] = w[f"{side}.final_layer_norm.weight"]
         bias = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         params[f"{side}/relative_bias/embedding"] = w[bias]
@@ -163,7 +163,7 @@ def test_bert(stacks, weights):
     makers |= _linear(w, layer, "mlp/wi", "intermediate.dense", (24, 40))
     makers |= _linear(w, layer, "mlp/wo", "output.dense", (40, 24))
     makers |= _norm(w, layer, "mlp_norm", "output.LayerNorm")
-    params = {f"encoder/layers/{path}": v for path, v in _stacked(w, 3, makers).items()}
+    params = {f"encoder/layers/{path}": v for path, v in _stacked(3, makers).items()}
     tables, head = "bert.embeddings.", "cls.predictions."
     params |= {
         "token_embedder/embedding": w[tables + "word_embeddings.weight"],
@@ -218,7 +218,7 @@ def test_gpt2(stacks, weights):
     ):
         makers[f"{path}/kernel"] = lambda i, n=name, s=shape: w[f"transformer.h.{i}.{n}.weight"].reshape(s)
         makers[f"{path}/bias"] = lambda i, n=name: w[f"transformer.h.{i}.{n}.bias"]
-    params = {f"decoder/layers/{path}": v for path, v in _stacked(w, 3, makers).items()}
+    params = {f"decoder/layers/{path}": v for path, v in _stacked(3, makers).items()}
     params |= {
         "token_embedder/embedding": w["transformer.wte.weight"],
         "decoder/position_embedder/embedding": w["transformer.wpe.weight"],
@@ -250,7 +250,7 @@ def test_llama(stacks, weights):
     makers |= _norm(w, layer, "mlp_norm", "post_attention_layernorm", bias=False)
     for path, name, shape in (("wi_gate", "gate", (24, 40)), ("wi", "up", (24, 40)), ("wo", "down", (40, 24))):
         makers |= _linear(w, layer, f"mlp/{path}", f"mlp.{name}_proj", shape, bias=False)
-    params = {f"decoder/layers/{path}": v for path, v in _stacked(w, 3, makers).items()}
+    params = {f"decoder/layers/{path}": v for path, v in _stacked(3, makers).items()}
     params |= {
         "token_embedder/embedding": w["model.embed_tokens.weight"],
         "decoder/final_norm/scale": w["model.norm.weight"],

@@ -44,6 +44,13 @@ def test_retention_by_count_and_by_multiple(tmp_path):
     assert checkpoint.steps(tmp_path / "checkpoints") == [2, 4, 5]
 
 
+def test_retention_by_time():
+    times = {10: 0.0, 20: 1800.0, 30: 3600.0, 40: 5400.0, 50: 7300.0, 60: 7400.0}
+    assert checkpoint.kept(recipe.Save(keep=1), times) == {60}
+    assert checkpoint.kept(recipe.Save(keep=1, keep_hours=1.0), times) == {10, 30, 50, 60}
+    assert checkpoint.kept(recipe.Save(keep=2, keep_every=20), times) == {20, 40, 50, 60}
+
+
 @pytest.mark.parametrize("harm", ["flip", "truncate", "remove"])
 def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_used(tmp_path, harm, caplog):
     saved(tmp_path, 1, 2).close()

@@ -173,3 +173,27 @@ def test_one_device_and_eight_give_the_same_losses(tiny, tmp_path):
     assert len(losses["one"]) == 6 and losses["one"][0] != losses["one"][-1]
     np.testing.assert_allclose(losses["data"], losses["one"], rtol=2e-5)
     np.testing.assert_allclose(losses["all"], losses["one"], rtol=2e-5)
+
+
+def test_another_device_count_goes_on_with_the_same_batches(tiny, tmp_path, monkeypatch):
+    """Three steps on one device, the rest on eight, against all on one: the same batches, the same losses."""
+    resolved = tiny("MLM_STEPS=6", "mlm/Stage.log_every=1", "SAVE_STEPS=3", "RATE=1e-3")
+    stage = resolved.value.stages[0]
+    seen: list[str] = []
+    put = mesh.put
+
+    def noted(batch, over):
+        seen.append(checkpoint.digest(batch))
+        return put(batch, over)
+
+    monkeypatch.setattr(mesh, "put", noted)
+    one, eight = mesh.build(recipe.Mesh(), jax.devices()[:1]), mesh.build(recipe.Mesh(data=4, fsdp=2))
+    assert one.size != eight.size
+    loop.train(stage, resolved, epath.Path(tmp_path / "whole"), one, QUIET, lambda: False)
+    whole, seen[:] = list(seen), []
+    with pytest.raises(recipe.Preempted):
+        loop.train(stage, resolved, epath.Path(tmp_path / "parts"), one, QUIET, lambda: len(seen) == 3)
+    loop.train(stage, resolved, epath.Path(tmp_path / "parts"), eight, QUIET, lambda: False)
+    assert seen == whole and len(set(seen)) == 6
+    losses = [[line["loss"] for line in journal.read(tmp_path / name / "mlm")] for name in ("whole", "parts")]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-5)
