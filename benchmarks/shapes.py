@@ -53,7 +53,7 @@ class Shape:
         return 3 * sum(part.forward_flops for part in self.model.costs(**size))
 
 
-def _t5(*, layers: int, width: int, heads: int, mlp: int, rows: int, dtype: str, remat: str) -> Shape:
+def _t5(*, layers: int, width: int, heads: int, mlp: int, rows: int, dtype: str, remat: str, unroll: bool) -> Shape:
     """T5 1.1 (arXiv:1910.10683 and its successor's release): gated GELU, untied output, no dropout."""
     one = stack.Stack(
         layers=layers,
@@ -70,15 +70,23 @@ def _t5(*, layers: int, width: int, heads: int, mlp: int, rows: int, dtype: str,
         scale_scores=False,
         init=initial.Initial(scheme="fan_in", std=1.0, embedding=1.0),
         remat=remat,
+        unroll=layers if unroll else 1,
     )
     model = encdec.EncoderDecoder(encoder=one, decoder=one, vocabulary=VOCABULARY["t5"], tied=False, dtype=dtype)
     return Shape(model=model, inputs=512, targets=114, predicted=114, rows=rows)
 
 
-def _mlm(*, layers: int, width: int, rows: int, dtype: str, remat: str) -> Shape:
+def _mlm(*, layers: int, width: int, rows: int, dtype: str, remat: str, unroll: bool) -> Shape:
     """The MLM encoder of Soltan et al. 2023 (arXiv:2306.08756): 150 000 pieces, 15 % of 512 tokens predicted."""
     one = stack.Stack(
-        layers=layers, width=width, heads=width // 64, mlp=4 * width, norm_position="pre", dropout=0.0, remat=remat
+        layers=layers,
+        width=width,
+        heads=width // 64,
+        mlp=4 * width,
+        norm_position="pre",
+        dropout=0.0,
+        remat=remat,
+        unroll=layers if unroll else 1,
     )
     model = encoder.Encoder(stack=one, vocabulary=VOCABULARY["mlm"], head=heads.MaskedLM(), dtype=dtype)
     return Shape(model=model, inputs=512, targets=0, predicted=77, rows=rows)
@@ -87,9 +95,9 @@ def _mlm(*, layers: int, width: int, rows: int, dtype: str, remat: str) -> Shape
 NAMES = ("t5_1_1_small", "t5_1_1_base", "t5_1_1_large", "mlm_12x1024")
 
 
-def named(name: str, dtype: str, remat: str = "none") -> Shape:
-    """The shape of that name, computing in `dtype`."""
-    engine = {"dtype": dtype, "remat": remat}
+def named(name: str, dtype: str, *, remat: str = "none", unroll: bool = False) -> Shape:
+    """The shape of that name, computing in `dtype`; `unroll` lays the layers out instead of looping over them."""
+    engine = {"dtype": dtype, "remat": remat, "unroll": unroll}
     match name:
         case "t5_1_1_small":
             return _t5(layers=8, width=512, heads=6, mlp=1024, rows=128, **engine)

@@ -26,14 +26,14 @@ from benchmarks import peers_step, shapes
 class Ours:
     """`recipes.step` compiled for a stage of this shape, its state and one batch of random tokens."""
 
-    def __init__(self, name: str, dtype: str, rows: int, threads: int, remat: str = "none", chunk: int = 1024):
+    def __init__(self, name: str, dtype: str, rows: int, threads: int, *, remat: str, unroll: bool, chunk: int):
         del threads
         import jax
 
         from recipes import losses, mesh, optimizers, recipe, schedules, state, step
 
         self._jax = jax
-        shape = shapes.named(name, dtype, remat)
+        shape = shapes.named(name, dtype, remat=remat, unroll=unroll)
         self.stage = recipe.Stage(
             name="benchmark",
             model=shape.model,
@@ -96,18 +96,19 @@ def _serve(pipe: Any, side: str, arguments: dict[str, Any]) -> None:
 def main() -> None:
     """Measure, print, and write --json."""
     asked = _arguments()
+    # Three processes share the device: none may take all of its memory at once.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
     from recipes import peaks
 
-    # The parent only asks which devices there are; it must not take their memory.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device, count = jax.devices()[0], len(jax.devices())
     threads = len(os.sched_getaffinity(0))
     shape = shapes.named(asked.shape, asked.dtype)
     rows = asked.rows or (shape.cpu_rows if device.platform == "cpu" else shape.rows)
     work = {"name": asked.shape, "dtype": asked.dtype, "rows": rows, "threads": threads}
-    ours = work | {"remat": asked.remat, "chunk": asked.chunk}
+    unroll = device.platform == "cpu" if asked.layers == "auto" else asked.layers == "unrolled"
+    ours = work | {"remat": asked.remat, "unroll": unroll, "chunk": asked.chunk}
     hardware = f"{count} x {device.device_kind}" if device.platform != "cpu" else f"{_processor()}, {threads} cores"
     print(f"{asked.shape}, {asked.dtype}, {rows} x ({shape.inputs} + {shape.targets}) tokens, {hardware}", flush=True)
     sides = {f"Baton, jax {jax.__version__}": Side("ours", ours)}
@@ -134,7 +135,7 @@ def main() -> None:
         report["parts"] = step_parts.measure(Ours(**ours), asked.steps)
         step_parts.show(report["parts"])
     if asked.json:
-        about = {"shape": asked.shape, "dtype": asked.dtype, "rows": rows, "hardware": hardware}
+        about = {"shape": asked.shape, "dtype": asked.dtype, "rows": rows, "hardware": hardware, "unrolled": unroll}
         pathlib.Path(asked.json).write_text(json.dumps(about | report, indent=1) + "\n")
 
 
@@ -186,6 +187,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1, help="updates in a turn")
     parser.add_argument("--peer", choices=("transformers", "none"), default="transformers")
     parser.add_argument("--remat", choices=("none", "dots", "full"), default="none", help="ours alone")
+    layers = "ours alone; auto: unrolled on a CPU, where a loop copies the states kept for the backward pass"
+    parser.add_argument("--layers", choices=("auto", "unrolled", "scanned"), default="auto", help=layers)
     parser.add_argument("--chunk", type=int, default=1024, help="tokens whose logits exist at one time, ours alone")
     parser.add_argument("--profile", action="store_true", help="time the parts of our step")
     parser.add_argument("--json", help="also write the figures to this file")

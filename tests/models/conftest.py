@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -105,6 +107,14 @@ def _batch(kind, rows=2, length=9, targets=7, seed=0):
     return batch
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler(request):
+    """Compiles in half the time, for models too small to run long; a module with OPTIMIZED = True gets it whole."""
+    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """Tiny models by name."""
@@ -115,6 +125,19 @@ def tiny():
 def stacks():
     """Tiny stacks by name."""
     return {"bert": BERT, "t5": T5, "gpt2": GPT2, "llama": LLAMA, "metro": METRO}
+
+
+@pytest.fixture(scope="session")
+def make_params():
+    """(model) -> parameters from numpy, none of them near zero, so that no part can go missing unseen."""
+
+    def made(model):
+        rng = np.random.default_rng(0)
+        noise = {path: rng.normal(size=leaf.shape) for path, leaf in model.abstract().items()}
+        drawn = {path: 1 + 0.2 * x if path.endswith("/scale") else 0.2 * x for path, x in noise.items()}
+        return {path: jnp.asarray(x, jnp.float32) for path, x in drawn.items()}
+
+    return made
 
 
 @pytest.fixture(scope="session")

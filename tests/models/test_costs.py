@@ -8,6 +8,7 @@ import pytest
 
 from models import costs, decoder, encdec, encoder, heads, stack
 
+OPTIMIZED = True
 PLAIN = stack.Stack(layers=2, width=128, heads=4, mlp=256, activation="relu", attention_bias=False, mlp_bias=False)
 
 

@@ -78,6 +78,6 @@ def test_a_fresh_model_predicts_nearly_uniformly():
     model = decoder.Decoder(stack=WIDE, vocabulary=500)
     ids = np.arange(12, dtype=np.int32)[None]
     batch = {"decoder_inputs": ids, "decoder_segments": ids * 0 + 1, "decoder_positions": ids}
-    output = model.apply(model.init(jax.random.key(0)), batch)
+    output = jax.jit(model.apply)(model.init(jax.random.key(0)), batch)
     loss = -jax.nn.log_softmax(output.readout.logits(output.hidden))
     assert float(loss.mean()) == pytest.approx(np.log(500), abs=0.1)

@@ -10,10 +10,10 @@ RULES = (("batch", ("data", "fsdp")), *AXES.items())
 
 
 @pytest.mark.parametrize("name", ["t5", "labels"])
-def test_eight_devices_give_what_one_gives(tiny, make_batch, out, name):
+def test_eight_devices_give_what_one_gives(tiny, make_batch, out, name, make_params):
     model = tiny[name]
     batch = jax.tree.map(jnp.asarray, make_batch(model.kind, rows=4))
-    params = model.init(jax.random.key(0))
+    params = make_params(model)
 
     def loss(params, batch):
         return jnp.sum(jnp.sin(out(model.apply(params, batch))))
@@ -34,4 +34,4 @@ def test_eight_devices_give_what_one_gives(tiny, make_batch, out, name):
         found, grads = jax.jit(jax.value_and_grad(loss))(spread, jax.device_put(batch, rows))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     for path, grad in expected_grads.items():
-        np.testing.assert_allclose(grads[path], grad, atol=2e-5 * max(1, float(jnp.abs(grad).max())), err_msg=path)
+        np.testing.assert_allclose(grads[path], grad, atol=1e-4 * max(1, float(jnp.abs(grad).max())), err_msg=path)

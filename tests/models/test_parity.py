@@ -8,6 +8,8 @@ import pytest
 
 from models import decoder, encdec, encoder, heads
 
+OPTIMIZED = True
+
 torch = pytest.importorskip("torch", reason="parity is against transformers, which needs torch")
 transformers = pytest.importorskip("transformers", reason="parity is against transformers")
 

@@ -17,9 +17,9 @@ def scanned(stacks):
 
 
 @pytest.fixture(scope="module")
-def measure(scanned, make_batch):
+def measure(scanned, make_batch, make_params):
     """(model, whether to drop) -> a loss and its gradients, as one compiled function gives them."""
-    params, batch = scanned.init(jax.random.key(0)), make_batch("encdec")
+    params, batch = make_params(scanned), make_batch("encdec")
 
     @functools.cache
     def run(model, dropout):
