@@ -12,11 +12,11 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-KILLS = 12
+KILLS, MLM, FROZEN = 10, 28, 20
 
 
 def command(store, workdir):
-    overrides = {"STORE": f"'{store}'", "VOCABULARY": 384, "MLM_STEPS": 60, "FROZEN_STEPS": 40, "SAVE_STEPS": 4}
+    overrides = {"STORE": f"'{store}'", "VOCABULARY": 384, "MLM_STEPS": MLM, "FROZEN_STEPS": FROZEN, "SAVE_STEPS": 2}
     given = [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
     return [
         sys.executable, "-m", "recipes.cli", "run", "mlm_then_seq2seq", "--overlay", "gin/tiny.gin",
@@ -34,38 +34,45 @@ def environment(tmp_path_factory):
     return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache}
 
 
+def progress(workdir, *, begun=False):
+    """Steps saved so far in both stages; with `begun`, a save under way counts too."""
+    total = 0
+    for stage in ("mlm", "frozen"):
+        names = [path.name for path in workdir.glob(f"{stage}/checkpoints/*")]
+        saved = [int(name) for name in names if name.isdigit()]
+        under_way = [int(name.split(".")[0]) for name in names if not name.isdigit()] if begun else []
+        total += max([0, *saved, *under_way])
+    return total
+
+
 def test_killed_anywhere_equals_uninterrupted(store, tmp_path, environment):
-    began = time.monotonic()
     subprocess.run(command(store, tmp_path / "whole"), cwd=ROOT, env=environment, check=True, capture_output=True)
-    # Once more with a warm compilation cache: this is how long a run takes, so that kills fall anywhere in it.
-    began = time.monotonic()
-    subprocess.run(command(store, tmp_path / "again"), cwd=ROOT, env=environment, check=True, capture_output=True)
-    seconds = time.monotonic() - began
-    assert digests(tmp_path / "whole") == digests(tmp_path / "again")
     seed = random.SystemRandom().randrange(10**6)
-    draw, kills, finished = random.Random(seed), 0, 0
-    print(f"seed {seed}, an uninterrupted run takes {seconds:.1f} s")
-    workdir = tmp_path / "killed0"
+    draw, kills, runs = random.Random(seed), 0, 0
+    print(f"seed {seed}")
     while kills < KILLS:
-        said = (tmp_path / "stderr").open("w+")
-        process = subprocess.Popen(
-            command(store, workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=said
-        )
-        # The first seconds are imports, where a kill proves nothing: draw from the rest.
-        wait = draw.uniform(0.35, 1.0) * seconds
-        try:
-            assert process.wait(timeout=wait) == 0, (seed, kills, (tmp_path / "stderr").read_text()[-3000:])
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            print(f"killed after {wait:.2f} s: {sorted(p.name for p in workdir.glob('*/checkpoints/*'))}")
-            continue
+        workdir, runs, ended = tmp_path / f"killed{runs}", runs + 1, False
+        while not ended:
+            # Mid-save, or some random time after one: then it is in a step, in the handoff, between the stages.
+            goal, mid_save, wait = (
+                progress(workdir) + 2 * draw.randint(1, 4),
+                draw.random() < 0.5,
+                draw.uniform(0, 0.15),
+            )
+            with (tmp_path / "stderr").open("w+") as said:
+                process = subprocess.Popen(
+                    command(store, workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=said
+                )
+                while process.poll() is None and progress(workdir, begun=mid_save) < goal:
+                    time.sleep(0.002)
+                time.sleep(0 if mid_save else wait)
+                ended = process.poll() is not None
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            assert not ended or process.returncode == 0, (seed, kills, (tmp_path / "stderr").read_text()[-3000:])
+            kills += not ended
+            print(f"{'ended' if ended else 'killed'} at {progress(workdir)} of {MLM + FROZEN} steps")
         assert digests(workdir) == digests(tmp_path / "whole"), f"seed {seed}, after {kills} kills"
-        finished += 1
-        workdir = tmp_path / f"killed{finished}"
-    subprocess.run(command(store, workdir), cwd=ROOT, env=environment, check=True, capture_output=True)
-    assert digests(workdir) == digests(tmp_path / "whole"), f"seed {seed}, after {kills} kills"
 
 
 def test_a_store_killed_and_built_again_is_the_same(tmp_path, environment):
