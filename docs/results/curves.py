@@ -12,14 +12,17 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
 def stages(workdir: pathlib.Path) -> list[dict]:
-    """Of each stage: what its manifest, `done` file and metrics say, in the order they ran."""
+    """Of each stage: the manifest of its newest checkpoint and its lines of metrics up to there, in order."""
     found = []
-    for done in workdir.glob("*/done"):
-        record = json.loads(done.read_text())
-        newest = max(done.parent.glob("checkpoints/*"), key=lambda path: int(path.name))
+    for checkpoints in workdir.glob("*/checkpoints"):
+        complete = [path.parent for path in checkpoints.glob("*/complete")]
+        if not complete:
+            continue
+        newest = max(complete, key=lambda path: int(path.name))
         manifest = json.loads((newest / "manifest" / "metadata").read_text())
-        lines = [json.loads(line) for line in (done.parent / "metrics.jsonl").read_text().splitlines()]
-        found.append({"done": record, "manifest": manifest, "lines": lines})
+        lines = [json.loads(line) for line in (checkpoints.parent / "metrics.jsonl").read_text().splitlines()]
+        lines = [line for line in lines if line["step"] <= manifest["step"]]
+        found.append({"manifest": manifest, "lines": lines})
     return sorted(found, key=lambda stage: len(stage["manifest"]["lineage"]))
 
 
@@ -31,9 +34,10 @@ def table(found: list[dict]) -> str:
     ]
     for stage in found:
         scores = [line["validation/loss"] for line in stage["lines"] if "validation/loss" in line]
-        spent, times = stage["done"]["spent"], [line["time"] for line in stage["lines"]]
+        said, times = stage["manifest"], [line["time"] for line in stage["lines"]]
+        spent = said["spent"]
         rows.append(
-            f"| {stage['done']['stage']} | {stage['done']['step']} | {spent['tokens']:,} | {spent['flops']:.3g} | "
+            f"| {said['stage']} | {said['step']} of {said['steps']} | {spent['tokens']:,} | {spent['flops']:.3g} | "
             f"{scores[0]:.3f} | {scores[-1]:.3f} | {times[-1] - times[0]:.0f} |"
         )
     return "\n".join(rows)
@@ -41,7 +45,7 @@ def table(found: list[dict]) -> str:
 
 def plot(found: list[dict]) -> str:
     """Training (thin) and validation (dotted) loss over the steps of all stages, one colour each."""
-    total = sum(stage["done"]["step"] for stage in found)
+    total = sum(stage["manifest"]["step"] for stage in found)
     values = [
         line[name] for stage in found for line in stage["lines"] for name in ("loss", "validation/loss") if name in line
     ]
@@ -62,14 +66,12 @@ def plot(found: list[dict]) -> str:
             points = " ".join(at(before + line["step"], line[name]) for line in stage["lines"] if name in line)
             parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"{dashes}/>')
         x = float(at(before, low).split(",")[0])
-        parts.append(f'<text x="{x + 4:.0f}" y="{MARGIN - 8}" fill="{colour}">{stage["done"]["stage"]}</text>')
-        before += stage["done"]["step"]
+        parts.append(f'<text x="{x + 4:.0f}" y="{MARGIN - 8}" fill="{colour}">{stage["manifest"]["stage"]}</text>')
+        before += stage["manifest"]["step"]
     for loss in (low, (low + high) / 2, high):
         y = float(at(0, loss).split(",")[1])
-        parts.append(
-        parts.append(f"<text x=\"4\" y=\"{y + 4:.0f}\">{loss:.2f}</text>")
-        parts.append(f"<line x1=\"{MARGIN}\" x2=\"{WIDTH - MARGIN}\" y1=\"{y}\" y2=\"{y}\" stroke=\"#ddd\"/>")
-        )
+        parts.append(f'<text x="4" y="{y + 4:.0f}">{loss:.2f}</text>')
+        parts.append(f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y}" y2="{y}" stroke="#ddd"/>')
     parts.append(
         f'<text x="{WIDTH / 2 - 120}" y="{HEIGHT - 12}">step; loss in nats a target, dashed: validation</text></svg>'
     )
