@@ -9,8 +9,8 @@ import rich.console
 from recipes import config, progress, recipe, run, summary
 from tasks import quiet
 
-DOCUMENTS = 3000
-SENTENCES = 60_000
+DOCUMENTS = 2000
+SENTENCES = 40_000
 SIZE = 3000
 HELD_OUT = 0.02
 MARK = "made_by_baton_demo"

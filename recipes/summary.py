@@ -1,6 +1,7 @@
 """What a recipe's stages made and cost: one table from the files that they left, and the compute that it saved."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import rich.console
@@ -71,20 +72,32 @@ def spent(folder: epath.Path) -> list[ledger.Spent]:
     ]
 
 
+def _scores(scores: Mapping[str, float]) -> list[str]:
+    """The measure of each evaluation: its F1 or exact match where it has one, else its accuracy."""
+    found: dict[str, str] = {}
+    for measure, short in (("accuracy", "accuracy"), ("f1", "F1"), ("exact_match", "exact")):
+        for name, value in scores.items():
+            if name.count("/") == 1 and name.endswith(f"/{measure}"):
+                found[name.split("/")[0]] = f"{short} {value:.3f}"
+    return list(found.values())
+
+
 def show(of: recipe.Recipe, workdir: str, console: rich.console.Console) -> None:
     """Prints the table of stages and a line for each comparison."""
     table = rich.table.Table(title=f"recipe {of.name}")
-    for column in ("stage", "steps", "tokens", "trainable / total parameters", "training FLOPs", "scores at the end"):
-        table.add_column(column, justify="left" if column in ("stage", "scores at the end") else "right")
+    for column in ("stage", "steps", "tokens", "trainable", "parameters", "FLOPs", "loss", "score"):
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     for row in stages(of, workdir):
-        scores = "\n".join(f"{name} {value:.3f}" for name, value in row["scores"].items() if "/loss/" not in name)
+        losses = [f"{value:.3f}" for name, value in row["scores"].items() if name.endswith("/loss")]
         table.add_row(
             row["name"],
             f"{row['steps']:,}",
             f"{row['tokens']:,.0f}",
-            f"{row['trainable_params']:,} / {row['params']:,}",
-            f"{row['flops']:.3g}",
-            scores,
+            f"{row['trainable_params']:,}",
+            f"{row['params']:,}",
+            f"{row['flops']:.2e}",
+            "\n".join(losses),
+            "\n".join(_scores(row["scores"])),
         )
     console.print(table)
     for saving in savings(of, workdir):
