@@ -22,15 +22,13 @@ def mistakes() -> Iterator[None]:
 
 def run(arguments: argparse.Namespace) -> None:
     """`baton run`."""
-    import rich.console
-
+    from recipes import progress, summary
     from recipes import run as runs
-    from recipes import summary
 
     _imports(arguments)
     resolved = _recipe(arguments)
     _jax(arguments)
-    console = rich.console.Console()
+    console = progress.console()
     runs.run(
         resolved,
         arguments.workdir,

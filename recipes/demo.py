@@ -4,8 +4,6 @@ import pathlib
 import shutil
 import time
 
-import rich.console
-
 from recipes import config, progress, recipe, run, summary
 from tasks import quiet
 
@@ -18,7 +16,7 @@ MARK = "made_by_baton_demo"
 
 def run_demo(workdir: str) -> None:
     """Trains and scores everything in `workdir`: new, empty, or an earlier demo's, which is removed."""
-    console = rich.console.Console()
+    console = progress.console()
     began = time.monotonic()
     folder = pathlib.Path(workdir)
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():

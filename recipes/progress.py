@@ -11,6 +11,12 @@ import rich.progress
 LINE_EVERY = 10.0
 
 
+def console() -> rich.console.Console:
+    """The terminal; where there is none, lines of 120 characters."""
+    found = rich.console.Console()
+    return found if found.is_terminal else rich.console.Console(width=120)
+
+
 @contextlib.contextmanager
 def bar(console: rich.console.Console, name: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
     """A function of (done so far, a few words) that moves a bar named `name`; off a terminal it shows nothing."""

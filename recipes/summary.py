@@ -75,7 +75,7 @@ def spent(folder: epath.Path) -> list[ledger.Spent]:
 def _scores(scores: Mapping[str, float]) -> list[str]:
     """The measure of each evaluation: its F1 or exact match where it has one, else its accuracy."""
     found: dict[str, str] = {}
-    for measure, short in (("accuracy", "accuracy"), ("f1", "F1"), ("exact_match", "exact")):
+    for measure, short in (("accuracy", "acc."), ("f1", "F1"), ("exact_match", "exact")):
         for name, value in scores.items():
             if name.count("/") == 1 and name.endswith(f"/{measure}"):
                 found[name.split("/")[0]] = f"{short} {value:.3f}"
