@@ -14,7 +14,7 @@ from benchmarks import shapes
 
 def versions() -> str:
     """Names and versions of what is measured; raises ImportError where it is not installed."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  the peer is installed by hand
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -26,7 +26,7 @@ class Peer:
     """A model, its optimizer and one batch of random tokens."""
 
     def __init__(self, name: str, dtype: str, rows: int, threads: int):
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  the peer is installed by hand
 
         self._torch = torch
         torch.set_num_threads(threads)
