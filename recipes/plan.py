@@ -74,6 +74,7 @@ def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int | None, clock: i
         found.append(f"a model of kind {stage.model.kind!r} can't learn from data of kind {stage.data.kind!r}")
     shape = mesh.sizes(of.mesh, _devices(of.mesh, devices))
     over = AbstractMesh(tuple(shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
+    # An abstract mesh serves as a real one does, since nothing is placed on it.
     layout = states.layout(stage, of.rules, over, clock)  # type: ignore[arg-type]
     rows = shape["data"] * shape["fsdp"]
     if stage.batch // stage.accumulate % rows:

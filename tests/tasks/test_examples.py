@@ -5,7 +5,7 @@ from tasks import examples
 
 seqio = pytest.importorskip("seqio")
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf  # noqa: E402  after the skip above
 
 BYTES = seqio.ByteVocabulary()
 LABELS = seqio.PassThroughVocabulary(size=5)

@@ -5,7 +5,7 @@ from tasks import streamed
 
 seqio = pytest.importorskip("seqio")
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf  # noqa: E402  after the skip above
 
 BYTES = seqio.ByteVocabulary(extra_ids=125)
 MASK = 259
