@@ -33,6 +33,8 @@ class Checkpoints:
         """Removes what an interrupted save left behind."""
         self._root = epath.Path(directory) / "checkpoints"
         self._save = save
+        self.pinned: int | None = None
+        """A step that stays whatever `save` says."""
         _remove_incomplete(self._root)
         self._finishing: futures.Future[None] | None = None
         self._finisher = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -85,6 +87,14 @@ class Checkpoints:
             self._manager.reload()
         return None
 
+    def forget_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, so that `step` is the newest."""
+        self.wait()
+        for later in steps(self._root) if jax.process_index() == 0 else ():
+            if later > step:
+                (self._root / str(later)).rmtree()
+        self._manager.reload()
+
     def restore(self, step: int, params: Mapping[str, Any], opt_state: Any) -> tuple[dict[str, jax.Array], Any]:
         """Reads params and opt_state into the shapes, dtypes and shardings of the two abstract trees."""
         leaves = names(opt_state)
@@ -101,7 +111,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             complete(self._root / str(step))
             times = {step: (self._root / str(step) / COMPLETE).stat().mtime for step in steps(self._root)}
-            for old in sorted(set(times) - kept(self._save, times)):
+            for old in sorted(set(times) - kept(self._save, times) - {self.pinned}):
                 (self._root / str(old)).rmtree()
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from gin import config as gin
 
-from recipes import paths, recipe
+from recipes import paths, problems, recipe
 
 _FAULTS = (ValueError, TypeError, SyntaxError, ImportError, OSError, RuntimeError, AttributeError, tokenize.TokenError)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGES = ("models", "tasks", "recipes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ def load(
     path = _find(path)
     with _gin():
         try:
+            own = _own(path, overrides)
             gin.parse_config_file(str(path), print_includes_and_imports=False)
             file = gin.config_str()
             _override(file, overrides)
@@ -80,11 +82,11 @@ def load(
         except _FAULTS as error:
             _check_constructors(error, str(path))
             raise recipe.Mistake(f"{path}: {_one_line(error)}") from error
-        _refuse_unused(str(path), given, file)
+        _refuse_unused(str(path), given, own, file)
         text = gin.operative_config_str(max_line_length=100)
     _check_types(value, f"{path}: {of.__name__}")
     if isinstance(value, recipe.Recipe):
-        for problem in recipe.problems(value):
+        for problem in problems.find(value):
             raise recipe.Mistake(f"{path}: {problem}")
     return Resolved(value=value, text=text, hash=hashlib.sha256(text.encode()).hexdigest())
 
@@ -114,15 +116,27 @@ def _gin() -> Iterator[None]:
         gin.clear_config()
 
 
+def _own(path: pathlib.Path, overrides: Sequence[str]) -> str:
+    """The bindings of the file itself and of the overrides, without those of the files that it includes."""
+    lines = path.read_text().splitlines()
+    gin.parse_config([line for line in lines if not line.startswith("include ")])
+    _override(gin.config_str(), overrides)
+    own = gin.config_str()
+    gin.clear_config()
+    return own
+
+
 def _override(file: str, overrides: Sequence[str]) -> None:
-    """Parses bindings; they may name by module (`recipe.Save.keep=3`) what the `file` imports but doesn't use."""
+    """Parses bindings; by module (`recipe.Save.keep=3`) they may name what is the project's or what `file` imports."""
     imports = [line for line in file.splitlines() if line.startswith(("from ", "import "))]
     for binding in overrides:
+        module = re.match(r"(?:[\w./-]*/)?(\w+)\.\w+\.\w+ *=", binding)
+        homes = [home for home in PACKAGES if module and (ROOT / home / f"{module[1]}.py").is_file()]
         try:
             gin.parse_config(binding)
         except ValueError:
             with contextlib.suppress(NameError):
-                gin.parse_config([*imports, binding])
+                gin.parse_config([*imports, *(f"from {home} import {module[1]}" for home in homes if module), binding])
                 continue
             raise
 
@@ -149,7 +163,7 @@ def _bound_classes() -> list[type]:
     """Every dataclass of the project's modules that the parsed text imported."""
     import sys
 
-    modules = [sys.modules[name] for name in list(sys.modules) if name.split(".")[0] in ("models", "tasks", "recipes")]
+    modules = [sys.modules[name] for name in list(sys.modules) if name.split(".")[0] in PACKAGES]
     found = {value for module in modules for value in vars(module).values() if dataclasses.is_dataclass(value)}
     return [value for value in found if isinstance(value, type)]
 
@@ -162,21 +176,25 @@ _BINDING = re.compile(r"^(?:([\w./-]+)/)?([\w.]+)\.(\w+) = ", re.MULTILINE)
 _MACRO = re.compile(r"^([A-Za-z_]\w*) = ", re.MULTILINE)
 
 
-def _refuse_unused(path: str, given: str, file: str) -> None:
-    """Raises Mistake for a `given` binding that took no part: gin lets a misspelt scope or an unused macro pass.
+def _refuse_unused(path: str, given: str, own: str, file: str) -> None:
+    """Raises Mistake for a binding that took no part: gin lets a misspelt scope or an unused macro pass.
 
-    A macro that the `file` uses, in a binding that was overridden, is no mistake.
+    All that are the file's `own` must take part, and of all that is `given` what has a scope: a file that several
+    recipes include may set what only some of them use. A macro that the `file` uses, in a binding that was overridden,
+    is no mistake.
     """
     used = gin.operative_config_str()
     operative = [(scope.split("/") if scope else [], name, field) for scope, name, field in _BINDING.findall(used)]
     for scope, name, field in _BINDING.findall(given):
         parts = scope.split("/") if scope else []
+        if not scope and (scope, name, field) not in _BINDING.findall(own):
+            continue
         if not any((name, field) == key[1:] and key[0][: len(parts)] == parts for key in operative):
             scopes = ["/".join(key[0]) for key in operative if key[1:] == (name, field) and key[0]]
             binding = f"{scope}/{name}.{field}" if scope else f"{name}.{field}"
             raise recipe.Mistake(f"{path}: binding {binding} is used by nothing{paths.nearest(scope, scopes)}")
     macros = set(_MACRO.findall(used)) | set(re.findall(r"%(\w+)", file))
-    for name in _MACRO.findall(given):
+    for name in _MACRO.findall(own):
         if name not in macros:
             raise recipe.Mistake(f"{path}: macro {name} is used by nothing{paths.nearest(name, macros)}")
 

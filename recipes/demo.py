@@ -27,7 +27,7 @@ def run_demo(workdir: str) -> None:
 
     console.print("demo: starting TensorFlow, which SeqIO needs", highlight=False)
     quiet.load("seqio")
-    from tasks import cldr_tasks, corpora, tokenize, vocabulary
+    from tasks import corpora, tokenize, vocabulary
 
     text = corpora.parse([f"cldr:{DOCUMENTS}"])
     console.print(f"demo: a vocabulary of {SIZE} ids on text in {len(text)} languages", highlight=False)
@@ -35,7 +35,6 @@ def run_demo(workdir: str) -> None:
     console.print("demo: the token store, which every stage reads", highlight=False)
     with progress.of_store(console) as told:
         tokenize.build(text, str(folder / "vocabulary"), str(folder / "store"), validation=HELD_OUT, progress=told)
-    cldr_tasks.register(vocabulary.load(str(folder / "vocabulary")))
     resolved = config.load("demo", [f"STORE='{folder / 'store'}'", f"VOCABULARY={SIZE}"])
     run.run(resolved, str(folder / "run"), console=console)
     summary.show(resolved.value, str(folder / "run"), console)

@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from recipes import figures, mesh, recipe
+from recipes import figures, mesh, recipe, scores
 from recipes import state as states
 from recipes import step as steps
 
@@ -24,14 +24,20 @@ class Scorer:
         self._seen: dict[str, tuple[int, dict[str, float]]] = {}
 
     def due(self, step: int) -> bool:
-        """Whether an evaluation is wanted after `step` updates, the end of the stage apart."""
-        return step < self._stage.steps and any(each.every and step % each.every == 0 for each in self._stage.evaluate)
+        """Whether an evaluation is wanted after `step` updates; at the last one only a choice of the best needs it."""
+        wanted = step < self._stage.steps or self._stage.best is not None
+        return wanted and any(self._is_due(each, step) for each in self._stage.evaluate)
 
-    def run(self, params: states.Params, step: int) -> Iterator[dict[str, float]]:
-        """The figures of every evaluation due after `step` updates, or of all of them at the stage's end."""
+    def run(self, params: states.Params, step: int | None = None) -> Iterator[dict[str, float]]:
+        """The figures of every evaluation due after `step` updates, or at the stage's end (None) of all of them."""
         for each in self._stage.evaluate:
-            if step == self._stage.steps or (each.every and step % each.every == 0):
+            if step is None or self._is_due(each, step):
                 yield {f"{each.name}/{name}": value for name, value in self._score(each, params).items()}
+
+    def _is_due(self, each: recipe.Evaluate, step: int) -> bool:
+        """Whether `every` says so."""
+        last = self._stage.best is not None and step == self._stage.steps
+        return bool(each.every) and (step % (each.every or 1) == 0 or last)
 
     def _score(self, each: recipe.Evaluate, params: states.Params) -> dict[str, float]:
         data = held_out(self._stage, each)
@@ -44,8 +50,20 @@ class Scorer:
         found = total.means()
         if each.score is not None:
             rows = batches(data, each.batches, self._stage.batch)
-            found |= each.score(self._stage.model, params, data, rows, self._layout.mesh)
+            answers = each.score.answers(self._stage.model, params, data, rows, self._layout.mesh)
+            found |= by_part(each.score, answers, data.parts())
         return found
+
+
+def by_part(score: Any, answers: Sequence[scores.Answer], parts: Sequence[str]) -> dict[str, float]:
+    """The figures of a score: where there are several parts each part's own, and their plain mean without a name."""
+    if len(parts) == 1:
+        return score.measure(answers)
+    each = {part: [answer for answer in answers if answer.part == index] for index, part in enumerate(parts)}
+    found = {part: score.measure(own) for part, own in each.items() if own}
+    names = dict.fromkeys(name for figures in found.values() for name in figures)
+    means = {name: float(np.mean([figures[name] for figures in found.values()])) for name in names}
+    return means | {f"{name}/{part}": value for part, figures in found.items() for name, value in figures.items()}
 
 
 def held_out(stage: recipe.Stage, each: recipe.Evaluate) -> Any:

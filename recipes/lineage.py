@@ -22,6 +22,7 @@ def manifest(
     spent: Mapping[str, float],
     skipped: int,
     streak: int,
+    best: Mapping[str, Any] | None,
     digest: str | None,
 ) -> dict[str, Any]:
     """A checkpoint's manifest.
@@ -35,6 +36,7 @@ def manifest(
       spent: this stage's `tokens`, `flops` and `training_units` up to `step`.
       skipped: updates left out.
       streak: updates left out in a row, up to now.
+      best: the stage's best checkpoint so far, where it looks for one.
       digest: sha256 of the parameters, or None where it wasn't computed.
     """
     return {
@@ -49,6 +51,7 @@ def manifest(
         "spent": dict(spent),
         "skipped": skipped,
         "streak": streak,
+        "best": best,
         "params_digest": digest,
         "vocabulary": stage.data.fingerprint(),
         "model": {"kind": stage.model.kind, "config": repr(stage.model)},

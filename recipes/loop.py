@@ -6,7 +6,8 @@ The contract:
 3. A save after step n holds n updates. The batch is a function of (seed, step), so there is no iterator to save.
 4. `state.step` counts this stage's updates. An evaluation at step n sees the parameters after n updates.
 5. All processes reach the same saves; the first one alone writes metrics and the final `done`.
-6. The stage ends with a checkpoint at exactly `steps`, then `done`; the next stage starts from disk.
+6. The stage ends with a checkpoint at exactly `steps`, or with its best one where it looks for that, then `done`; the
+   next stage starts from disk.
 """
 
 import collections
@@ -20,7 +21,7 @@ import jax
 import rich.console
 from etils import epath
 
-from recipes import checkpoint, config, costing, evaluate, journal, lineage, mesh, progress, recipe, window
+from recipes import checkpoint, config, costing, evaluate, journal, lineage, mesh, progress, recipe, selection, window
 from recipes import start as starts
 from recipes import state as states
 from recipes import step as steps
@@ -59,9 +60,11 @@ def train(
         tick = opened.enter_context(progress.bar(console, stage.name, stage.steps, done))
         scorer = evaluate.Scorer(stage, rules, layout)
         shown = window.Window(stage, clock, start.tokens)
+        chosen = selection.Selection(stage, start.best)
+        checkpoints.pinned = chosen.step
         pending: collections.deque[tuple[int, Mapping[str, Any]]] = collections.deque()
         saved_at = time.monotonic()
-        while done < stage.steps:
+        while done < stage.steps and not chosen.exhausted:
             began = time.monotonic()
             batch = next(feed)
             shown.waited += time.monotonic() - began
@@ -78,20 +81,26 @@ def train(
             if scores:
                 for found in scorer.run(state.params, done):
                     book.report(done, stage.steps, found)
-            if saves:
-                checkpoints.save(
-                    done, state.params, state.opt_state, _manifest(stage, resolved, state, start, shown.tokens, clock)
-                )
+                    chosen.see(done, found)
+            if saves or chosen.step == done:
+                checkpoints.pinned = chosen.step
+                manifest = _manifest(stage, resolved, state, start, shown.tokens, clock, chosen.record())
+                checkpoints.save(done, state.params, state.opt_state, manifest)
                 saved_at = time.monotonic()
             if stop:
                 checkpoints.wait()
                 raise recipe.Preempted(f"stage {stage.name!r} saved step {done}; the same command goes on from there")
         checkpoints.wait()
+        params, spent = state.params, _spent(stage, done, shown.tokens)
+        if chosen.step is not None and chosen.step != done:
+            book.say(f"the best of {done} steps is step {chosen.step}: {chosen.record()}")
+            checkpoints.forget_after(chosen.step)
+            params, _ = checkpoints.restore(chosen.step, layout.shapes.params, layout.shapes.opt_state)
         scores = {}
-        for found in scorer.run(state.params, done):
+        for found in scorer.run(params):
             book.report(done, stage.steps, found)
             scores |= found
-        return _finish(directory, scores, book)
+        return _finish(directory, spent, scores, book)
 
 
 def _feed(stage: recipe.Stage, start: int) -> Any:
@@ -115,8 +124,9 @@ def _manifest(
     start: starts.Start,
     tokens: int,
     clock: int,
+    best: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    step, cost = int(state.step), costing.of_stage(stage)
+    step = int(state.step)
     small = sum(value.nbytes for value in state.params.values()) <= DIGEST_BYTES and jax.process_count() == 1
     return lineage.manifest(
         resolved=resolved,
@@ -124,11 +134,17 @@ def _manifest(
         step=step,
         clock=clock,
         start=start.record,
-        spent={"tokens": tokens, "flops": step * cost.flops, "training_units": step * cost.training_units},
+        spent=_spent(stage, step, tokens),
         skipped=int(state.skipped),
         streak=int(state.streak),
+        best=best,
         digest=checkpoint.digest(state.params) if small else None,
     )
+
+
+def _spent(stage: recipe.Stage, step: int, tokens: int) -> dict[str, float]:
+    cost = costing.of_stage(stage)
+    return {"tokens": tokens, "flops": step * cost.flops, "training_units": step * cost.training_units}
 
 
 def _opening(stage: recipe.Stage, start: starts.Start, layout: states.Layout, done: int) -> str:
@@ -143,15 +159,16 @@ def _opening(stage: recipe.Stage, start: starts.Start, layout: states.Layout, do
     return f"{origin}; {moving:,} of {total:,} parameters train, {stage.steps} steps of {stage.batch} rows"
 
 
-def _finish(directory: epath.Path, scores: Mapping[str, float], book: journal.Journal) -> dict[str, Any]:
-    """Writes `done`, the last file of a stage, from its last checkpoint's manifest."""
+def _finish(
+    directory: epath.Path, spent: Mapping[str, float], scores: Mapping[str, float], book: journal.Journal
+) -> dict[str, Any]:
+    """Writes `done`, the last file of a stage, from its last checkpoint's manifest and what all its steps cost."""
     manifest = checkpoint.manifest(directory)
-    record = {name: manifest[name] for name in ("recipe", "stage", "step", "spent", "params_digest")}
-    record["scores"] = dict(scores)
+    record = {name: manifest[name] for name in ("recipe", "stage", "step", "params_digest")}
+    record |= {"spent": dict(spent), "scores": dict(scores)}
     if jax.process_index() == 0:
         temporary = directory / "done.tmp"
         temporary.write_text(json.dumps(record, indent=1))
         temporary.replace(directory / "done")
-    spent = record["spent"]
     book.say(f"done: {record['step']:,} steps, {spent['tokens']:,} tokens, {spent['flops']:.3g} FLOPs")
     return record

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType
 
-from recipes import checkpoint, costing, handoff, mesh, recipe
+from recipes import checkpoint, costing, handoff, mesh, problems, recipe
 from recipes import state as states
 
 GIB = 1 << 30
@@ -42,7 +42,7 @@ def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> P
       devices: how many devices to plan for; None takes the mesh's own product, or this machine's count when it has -1.
       data: also ask the data whether its files are there and fit, as a run does before it begins.
     """
-    problems = recipe.problems(of)
+    noted = problems.find(of)
     stages: list[dict[str, Any]] = []
     plans: dict[str, handoff.Plan] = {}
     clocks: dict[str, int] = {}
@@ -59,12 +59,12 @@ def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> P
             found += _data_problems(stage) if data else []
         except ValueError as error:
             found = [str(error)]
-        problems += [line if line.startswith("recipe ") else where + line for line in found]
+        noted += [line if line.startswith("recipe ") else where + line for line in found]
     totals: dict[str, float] = {
         name: sum(stage[name] for stage in stages) for name in ("tokens", "flops", "training_units")
     }
     return Planned(
-        recipe=of.name, stages=tuple(stages), handoffs=plans, totals=totals, problems=tuple(dict.fromkeys(problems))
+        recipe=of.name, stages=tuple(stages), handoffs=plans, totals=totals, problems=tuple(dict.fromkeys(noted))
     )
 
 

@@ -6,8 +6,6 @@ stage boundary, so freezing and then unfreezing an encoder is two stages.
 """
 
 import dataclasses
-import pathlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -110,6 +108,21 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Best:
+    """A stage ends at its best evaluated checkpoint rather than its last one.
+
+    Attributes:
+      figure: what is compared, `<evaluation>/<figure>` as in metrics.jsonl, of an evaluation that has `every`.
+      lower: whether less is better, as for a loss.
+      patience: the stage stops after so many evaluations in a row without a better one; None lets it run to its end.
+    """
+
+    figure: str
+    lower: bool = False
+    patience: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage: where it starts, what it learns from, what moves, when it stops.
 
@@ -127,6 +140,7 @@ class Stage:
       seed: of the initial values, the dropout and the data.
       save: when it saves.
       evaluate: held-out data to score.
+      best: what decides which of its checkpoints the stage ends with; None takes the last.
       log_every: steps between two lines of metrics.
       max_skipped: so many updates in a row with a loss or gradient that isn't finite stop the run.
     """
@@ -144,6 +158,7 @@ class Stage:
     seed: int = 0
     save: Save = Save()
     evaluate: tuple[Evaluate, ...] = ()
+    best: Best | None = None
     log_every: int = 10
     max_skipped: int = 10
 
@@ -215,72 +230,3 @@ class Recipe:
 def is_directory(source: str) -> bool:
     """Whether a handoff's source is a directory of another run rather than a stage of this recipe."""
     return "/" in source
-
-
-def problems(recipe: Recipe) -> list[str]:
-    """What is wrong with the recipe as far as its own values tell, one line each."""
-    found: list[str] = []
-    if not re.fullmatch(r"[\w.-]+", recipe.name):
-        found.append(f"recipe {recipe.name!r}: a name has letters, digits, '_', '-' and '.' alone")
-    if not recipe.stages:
-        found.append(f"recipe {recipe.name!r} has no stages: bind Recipe.stages = (@a/recipe.Stage(), ...)")
-    earlier: list[str] = []
-    for stage in recipe.stages:
-        found += [f"recipe {recipe.name!r}, stage {stage.name!r}: {line}" for line in _stage_problems(stage, earlier)]
-        earlier.append(stage.name)
-    axes = dataclasses.asdict(recipe.mesh)
-    if any(size < 1 and size != -1 for size in axes.values()) or list(axes.values()).count(-1) > 1:
-        found.append(f"recipe {recipe.name!r}: mesh {axes}: each axis is a count of devices, at most one of them is -1")
-    for name, cheap, dear in recipe.compare:
-        for final in (*cheap, *dear):
-            if final not in earlier:
-                found.append(
-                    f"recipe {recipe.name!r}: compare {name!r} names no stage {final!r}{paths.nearest(final, earlier)}"
-                )
-    return found
-
-
-def _stage_problems(stage: Stage, earlier: list[str]) -> list[str]:
-    found: list[str] = []
-    if not re.fullmatch(r"[\w.-]+", stage.name):
-        found.append("a name has letters, digits, '_', '-' and '.' alone, since it names a folder")
-    if stage.name in earlier:
-        found.append("an earlier stage has the same name; give each its own")
-    counts = {"steps": stage.steps, "batch": stage.batch, "accumulate": stage.accumulate, "log_every": stage.log_every}
-    counts |= {"max_skipped": stage.max_skipped, "save.keep": stage.save.keep}
-    for name, value in counts.items():
-        if value < 1:
-            found.append(f"{name} = {value}; it is at least 1")
-    if stage.accumulate >= 1 and stage.batch % stage.accumulate:
-        found.append(f"batch {stage.batch} doesn't divide into accumulate = {stage.accumulate} equal parts")
-    if stage.save.steps is not None and stage.save.steps < 1:
-        found.append(f"save.steps = {stage.save.steps}; it is at least 1, or None to save by time alone")
-    names = [evaluate.name for evaluate in stage.evaluate]
-    if len(set(names)) < len(names):
-        found.append(f"two evaluations have one name among {names}")
-    if stage.start is not None:
-        found += _handoff_problems(stage.start, earlier)
-    return found
-
-
-def _handoff_problems(handoff: Handoff, earlier: list[str]) -> list[str]:
-    found: list[str] = []
-    if is_directory(handoff.source):
-        if "://" not in handoff.source and not (pathlib.Path(handoff.source) / "checkpoints").is_dir():
-            found.append(f"starts from {handoff.source!r}, where there is no stage; name WORKDIR/STAGE of a run")
-    elif handoff.source not in earlier:
-        found.append(
-            f"starts from {handoff.source!r}, which is no earlier stage{paths.nearest(handoff.source, earlier)}"
-        )
-    for item in handoff.carry:
-        if item not in CARRIED:
-            found.append(f"carries {item!r}{paths.nearest(item, CARRIED)}")
-    for rule in handoff.take:
-        if not isinstance(rule, Take) and not _is_pair(rule):
-            found.append(f"take has {rule!r}; each rule is a pair (target pattern, source template) or a Take")
-    return found
-
-
-def _is_pair(rule: Any) -> bool:
-    parts: list[Any] = list(rule) if isinstance(rule, tuple) else []  # pyright: ignore[reportUnknownArgumentType]
-    return [type(part) for part in parts] == [str, str]

@@ -1,7 +1,11 @@
-"""Measures beyond the loss, for the evaluations of a stage: what a model labels, and what it writes."""
+"""Measures beyond the loss, for the evaluations of a stage: what a model labels, and what it writes.
+
+A score does two things: `answers` asks the model about every example, `measure` turns answers into figures. Between
+the two, recipes/evaluate.py sorts the answers by part, so that a mixture of languages is scored language by language.
+"""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +19,21 @@ Batches = Iterable[Mapping[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model says of one example.
+
+    Attributes:
+      part: which of the data's parts the example is of.
+      predicted: the model's.
+      wanted: the example's own.
+    """
+
+    part: int
+    predicted: Any
+    wanted: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SpanF1:
     """F1 over labelled spans, as seqeval counts them, on the positions that carry a label (first sub-words).
 
@@ -24,45 +43,106 @@ class SpanF1:
 
     tags: tuple[str, ...]
 
-    def __call__(
-        self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh
-    ) -> dict[str, float]:
-        """`precision`, `recall` and `f1` of the labels that `model` gives."""
-        label = jax.jit(lambda params, batch: model.apply(params, batch).logits.argmax(axis=-1))
-        predicted, wanted = [], []
-        for batch in batches:
-            given = np.asarray(label(params, mesh.put(batch, over)))
-            for row in np.flatnonzero(batch["weights"].sum(axis=1)):
-                there = batch["weights"][row] > 0
-                predicted.append([self.tags[index] for index in given[row][there]])
-                wanted.append([self.tags[index] for index in batch["targets"][row][there]])
+    def answers(self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh) -> list[Answer]:
+        """The labels that `model` gives to each sentence."""
+        return list(_labelled(model, params, batches, over))
+
+    def measure(self, answers: Sequence[Answer]) -> dict[str, float]:
+        """`precision`, `recall` and `f1`."""
+        predicted, wanted = ([[self.tags[label] for label in side] for side in sides] for sides in _sides(answers))
         return metrics.span_f1(predicted, wanted)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """The share of right labels: of tokens (first sub-words), or of sentences."""
+
+    def answers(self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh) -> list[Answer]:
+        """The labels that `model` gives to each sentence, one or several."""
+        return list(_labelled(model, params, batches, over))
+
+    def measure(self, answers: Sequence[Answer]) -> dict[str, float]:
+        """`accuracy` and `macro_f1` over all labels."""
+        predicted, wanted = (np.concatenate(side) for side in _sides(answers))
+        return {"accuracy": metrics.accuracy(predicted, wanted), "macro_f1": metrics.macro_f1(predicted, wanted)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ExactMatch:
-    """The share of targets that the model writes exactly, token by token.
+    """The share of texts that the model writes exactly, after decoding on both sides.
 
     Attributes:
       beams: beams of the search; 1 is greedy.
       length_penalty: of the search, as Hugging Face counts it.
+      ignore_space: compare without white space, as semantic parsing is scored.
+      ignore_case: compare without case.
     """
 
     beams: int = 1
     length_penalty: float = 1.0
+    ignore_space: bool = False
+    ignore_case: bool = False
 
-    def __call__(
-        self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh
-    ) -> dict[str, float]:
+    def answers(self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh) -> list[Answer]:
+        """The text that `model` writes for each example."""
+        return list(_written(model, params, data, batches, over, self.beams, self.length_penalty))
+
+    def measure(self, answers: Sequence[Answer]) -> dict[str, float]:
         """`exact_match`, between 0 and 1."""
-        special, right, total = data.specials(), 0, 0
-        ids = {"start": special.start, "end": special.eos, "pad": special.pad}
-        for batch in batches:
-            length = batch["targets"].shape[1]
-            search = decoding.Search(length=length, beams=self.beams, length_penalty=self.length_penalty, **ids)
-            written = np.asarray(decoding.decode(model, params, mesh.put(batch, over), search=search).tokens)
-            for row in np.flatnonzero(batch["weights"].sum(axis=1)):
-                wanted = batch["targets"][row][batch["weights"][row] > 0]
-                right += np.array_equal(written[row][: len(wanted)], wanted)
-                total += 1
-        return {"exact_match": right / max(total, 1)}
+        predicted, wanted = _sides(answers)
+        match = metrics.exact_match(predicted, wanted, ignore_space=self.ignore_space, ignore_case=self.ignore_case)
+        return {"exact_match": match}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generated:
+    """Texts that the model writes, measured against the references by functions of tasks/metrics.py.
+
+    Attributes:
+      measures: what measures them: functions from (written texts, references) to figures.
+      beams: beams of the search; 1 is greedy.
+      length_penalty: of the search, as Hugging Face counts it.
+    """
+
+    measures: tuple[Callable[[Sequence[str], Sequence[str]], Mapping[str, float]], ...]
+    beams: int = 4
+    length_penalty: float = 1.0
+
+    def answers(self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh) -> list[Answer]:
+        """The text that `model` writes for each example."""
+        return list(_written(model, params, data, batches, over, self.beams, self.length_penalty))
+
+    def measure(self, answers: Sequence[Answer]) -> dict[str, float]:
+        """The figures of all measures."""
+        predicted, wanted = _sides(answers)
+        return {name: value for measure in self.measures for name, value in measure(predicted, wanted).items()}
+
+
+def _sides(answers: Sequence[Answer]) -> tuple[list[Any], list[Any]]:
+    return [answer.predicted for answer in answers], [answer.wanted for answer in answers]
+
+
+def _labelled(model: Any, params: Any, batches: Batches, over: jax.sharding.Mesh) -> Iterator[Answer]:
+    """The most probable class at each target, one array an example that has any."""
+    label = jax.jit(lambda params, batch: model.apply(params, batch).logits.argmax(axis=-1))
+    for batch in batches:
+        given, weights, wanted = np.asarray(label(params, mesh.put(batch, over))), batch["weights"], batch["targets"]
+        for row in np.flatnonzero(weights.sum(axis=tuple(range(1, weights.ndim)))):
+            there = np.atleast_1d(weights[row]) > 0
+            predicted, own = np.atleast_1d(given[row])[there], np.atleast_1d(wanted[row])[there]
+            yield Answer(part=int(batch["part"][row]), predicted=predicted, wanted=own)
+
+
+def _written(
+    model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh, beams: int, length_penalty: float
+) -> Iterator[Answer]:
+    """The text that the model writes for each example, and the example's own, as the vocabulary spells both."""
+    special = data.specials()
+    ids = {"start": special.start, "end": special.eos, "pad": special.pad}
+    for batch in batches:
+        search = decoding.Search(length=batch["targets"].shape[1], beams=beams, length_penalty=length_penalty, **ids)
+        written = np.asarray(decoding.decode(model, params, mesh.put(batch, over), search=search).tokens)
+        for row in np.flatnonzero(batch["weights"].sum(axis=1)):
+            wanted = batch["targets"][row][batch["weights"][row] > 0]
+            predicted, own = data.text(written[row]), data.text(wanted)
+            yield Answer(part=int(batch["part"][row]), predicted=predicted, wanted=own)

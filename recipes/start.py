@@ -23,12 +23,14 @@ class Start:
       resumed: whether it is the stage's own checkpoint.
       tokens: tokens that the stage has seen so far.
       record: for the manifests: `origin`, `parent`, `handoff`, `lineage`.
+      best: the best checkpoint that the stage has found before, see recipes/selection.py.
     """
 
     state: states.TrainState
     resumed: bool
     tokens: int
     record: Mapping[str, Any]
+    best: Mapping[str, Any] | None = None
 
 
 def source_folder(start: recipe.Handoff, workdir: epath.Path) -> epath.Path:
@@ -71,7 +73,9 @@ def _resume(
     scalars = {name: states.zero(layout, manifest[name]) for name in ("step", "skipped", "streak")}
     state = states.TrainState(params=params, opt_state=opt_state, **scalars)
     record = {**manifest["start"], "lineage": manifest["lineage"]}
-    return Start(state=state, resumed=True, tokens=int(manifest["spent"]["tokens"]), record=record)
+    return Start(
+        state=state, resumed=True, tokens=int(manifest["spent"]["tokens"]), record=record, best=manifest.get("best")
+    )
 
 
 def _hand_over(stage: recipe.Stage, start: recipe.Handoff, layout: states.Layout, workdir: epath.Path) -> Start:

@@ -4,6 +4,7 @@ Example `index` of a split says the same fact in every language, so that a model
 on the same examples in another.
 """
 
+import dataclasses
 import random
 import unicodedata
 from collections.abc import Iterator
@@ -120,6 +121,23 @@ def words(text: str) -> Iterator[tuple[int, int]]:
             start = place + 1
     if start < len(text):
         yield start, len(text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """Registers the labelled tasks for `examples.Examples` (see tasks/cldr_tasks.py).
+
+    Attributes:
+        vocabulary: the path of the vocabulary that spells the texts, or of a token store.
+    """
+
+    vocabulary: str
+
+    def register(self) -> None:
+        """Registers all of them, once for a vocabulary; imports TensorFlow."""
+        from tasks import cldr_tasks
+
+        cldr_tasks.ensure(self.vocabulary)
 
 
 def _fact(index: int, split: str, seed: int, task: str, kinds: tuple[str, ...] = cldr_facts.KINDS) -> cldr_facts.Fact:

@@ -68,6 +68,12 @@ def register(
     return tuple(name for tasks in names.values() for name in tasks)
 
 
+@functools.lru_cache(maxsize=1)
+def ensure(path: str) -> None:
+    """Registers them for the vocabulary at `path`, unless the call before did."""
+    register(path)
+
+
 def _add(name: str, source: Any, steps: list[Any], features: dict[str, Any]) -> str:
     _forget(seqio.TaskRegistry, name)
     seqio.TaskRegistry.add(name, source=source, preprocessors=steps, output_features=features)

@@ -29,6 +29,8 @@ class Examples:
             'tokens', one label for each input token, negative ones (-100) without loss; 'sequence', one label.
         split: 'train', 'validation', ...
         modules: to import first, because they register the task.
+        tasks: what registers the task, where it takes parameters: a value with a method `register()`, such as
+            `cldr_examples.Tasks` or `downstream.Folder`; called each time the examples are looked up.
         limit: of each task at most so many examples, from the first.
     """
 
@@ -38,6 +40,7 @@ class Examples:
     form: str = "encdec"
     split: str = "train"
     modules: tuple[str, ...] = ()
+    tasks: Any = None
     limit: int | None = None
 
     def __post_init__(self):
@@ -76,6 +79,8 @@ class Examples:
         lengths = {"inputs": self.inputs}
         if self.form != "sequence":
             lengths["targets"] = self.inputs if self.form == "tokens" else self.targets
+        if self.tasks is not None:
+            self.tasks.register()
         found = table.load(self.mixture, self.modules, self.split, tuple(lengths.items()), self.limit)
         if self.form in ("tokens", "sequence"):
             wanted = found.inputs.lengths if self.form == "tokens" else np.ones_like(found.targets.lengths)
@@ -106,6 +111,10 @@ class Examples:
             ValueError: see `problems`.
         """
         return self.table().specials
+
+    def text(self, ids: np.ndarray) -> str:
+        """Returns what ids of the targets' vocabulary spell, up to the first end of sequence."""
+        return self.table().spell(ids)
 
     def fingerprint(self) -> str | None:
         """Returns the fingerprint of the inputs' vocabulary, None where its class is unknown."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class Table:
         targets: what is wanted.
         extras: the other features of each example, such as 'targets_pretokenized'; text as str.
         specials: special ids of what is read.
+        spell: from ids of the targets' vocabulary to text, up to the first end of sequence.
         fingerprint: of its vocabulary, None where it is unknown.
     """
 
@@ -56,6 +58,7 @@ class Table:
     targets: Column
     extras: list[dict[str, Any]]
     specials: specials.Specials
+    spell: Callable[[Any], str]
     fingerprint: str | None
 
 
@@ -106,9 +109,18 @@ def _read(found: Any, split: str, lengths: tuple[tuple[str, int], ...], limit: i
         counts=np.array(counts),
         extras=extras,
         specials=provider.special(found),
+        spell=_speller(found.output_features["targets"].vocabulary),
         fingerprint=provider.fingerprint(found),
         **{key: _column(column) for key, column in columns.items()},
     )
+
+
+def _speller(vocabulary: Any) -> Callable[[Any], str]:
+    def spell(ids: Any) -> str:
+        read = [int(each) for each in ids]
+        return vocabulary.decode(read[: read.index(vocabulary.eos_id)] if vocabulary.eos_id in read else read)
+
+    return spell
 
 
 def _column(examples: list[np.ndarray]) -> Column:

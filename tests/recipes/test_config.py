@@ -49,6 +49,27 @@ def test_overrides_and_overlays_apply_in_order():
     assert [wide.stages[0].model.stack.layers, wide.stages[1].model.encoder.layers] == [12, 3]
 
 
+def test_an_override_by_module_names_what_only_an_overlay_imports():
+    small = load("initial.Initial.embedding=0.3", overlays=["gin/small.gin"]).value
+    assert small.stages[0].model.stack.init.embedding == 0.3
+    assert load(overlays=["gin/small.gin"]).value.stages[0].model.stack.init.embedding != 0.3
+
+
+def test_an_included_file_may_bind_what_only_some_recipes_use(tmp_path):
+    shared = "from __gin__ import dynamic_registration\nfrom tasks import objectives\nSPARE = 1\n"
+    (tmp_path / "shared.gin").write_text(shared + "objectives.CausalLM.mode = None\n")
+    recipe_text = (ROOT / "gin" / "recipes" / "mlm_then_seq2seq.gin").read_text()
+    including = recipe_text + f"\ninclude '{tmp_path / 'shared.gin'}'\n"
+    (tmp_path / "including.gin").write_text(including)
+    assert config.load(tmp_path / "including.gin", [STORE]).value == load().value
+    (tmp_path / "own.gin").write_text(recipe_text + "\nSPARE = 1\n")
+    with pytest.raises(recipe.Mistake, match="macro SPARE is used by nothing"):
+        config.load(tmp_path / "own.gin", [STORE])
+    (tmp_path / "shared.gin").write_text(shared + "mlmm/objectives.CausalLM.mode = None\n")
+    with pytest.raises(recipe.Mistake, match="binding mlmm/objectives.CausalLM.mode is used by nothing"):
+        config.load(tmp_path / "including.gin", [STORE])
+
+
 def test_nothing_is_left_in_gin():
     first = load("MLM_STEPS=3").value
     assert load().value.stages[0].steps != first.stages[0].steps

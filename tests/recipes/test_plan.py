@@ -80,3 +80,23 @@ def test_bytes_per_device_follow_the_mesh():
 
     copies, split = per_device(), per_device("recipe.Mesh.data=1", "recipe.Mesh.fsdp=-1")
     assert copies / 8 < split < copies / 5
+
+
+UNITS = {  # facts of Soltan et al. 2023, recalled; the arithmetic closes exactly (see gin/stages/soltan2023/base.gin)
+    "roberta_12e": 5.00,
+    "bart_12e12d": 10.00,
+    "bart_12e12d_mask": 10.00,
+    "bart_12e2d": 5.83,
+    "bart_12e2d_mask": 5.83,
+    "bart_12e1d_mask": 5.42,
+    "bart_12e12d_mlm": 11.00,
+    "two_stage_bart_12e12d": 12.50,
+    "two_stage_bart_12e12d_attn_f": 12.50,
+    "two_stage_bart_12e12d_unfrz": 11.00,
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_ten_models_of_the_first_paper_cost_what_it_says(name):
+    planned = plan.make(config.load(f"soltan2023/{name}").value)
+    assert round(planned.totals["training_units"], 2) == UNITS[name] and not planned.problems
