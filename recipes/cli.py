@@ -103,6 +103,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--overwrite", action="store_true", help="replace parts of another text or vocabulary")
 
+    sub = add("eval", commands.evaluate, "fine-tune a trained stage on downstream tasks and score every language")
+    sub.add_argument("stage", help="WORKDIR/STAGE")
+    sub.add_argument("task", nargs="+", help="a gin file that binds a finetune.Task, or the name of one in gin/tasks")
+    _set_flags(sub)
+    _device_flags(sub)
+
+    sub = add(
+        "report", commands.report, "one self-contained HTML page: curves, lineage, handoffs, compute, comparisons"
+    )
+    sub.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="of a run, or NAME=WORKDIR to name it")
+    sub.add_argument("--out", default="report.html", metavar="FILE", help="the page; an older report is replaced")
+    sub.add_argument("--json", action="store_true", help="print what the page would show as JSON instead")
+
     sub = add("digest", commands.digest, "the sha256 of the newest parameters of a stage")
     sub.add_argument("stage", help="WORKDIR/STAGE")
 

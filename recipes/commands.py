@@ -133,6 +133,49 @@ def convert(arguments: argparse.Namespace) -> None:
     print("dry run: nothing is written" if arguments.dry_run else f"wrote {arguments.target}")
 
 
+def evaluate(arguments: argparse.Namespace) -> None:
+    """`baton eval`."""
+    from recipes import config, downstream, finetune, progress
+
+    _imports(arguments)
+    with mistakes():
+        start = finetune.source(arguments.stage)
+        vocabulary = [f"VOCABULARY={start.stage.data.store!r}"] if hasattr(start.stage.data, "store") else []
+        tasks = [
+            config.load(
+                name, [*vocabulary, *arguments.set], overlays=arguments.overlay, of=finetune.Task, folder="tasks"
+            ).value
+            for name in arguments.task
+        ]
+    _jax(arguments)
+    console = progress.console()
+    for task in tasks:
+        with mistakes():
+            found = downstream.evaluate(arguments.stage, task, console)
+        console.print("\n".join(downstream.lines(found)), highlight=False)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """`baton report`."""
+    import json
+    import pathlib
+
+    from recipes.report import collect, folders, page
+
+    with mistakes():
+        found = folders.find(arguments.workdirs)
+        file = pathlib.Path(arguments.out)
+        if not arguments.json:
+            page.check(file)
+        collected = collect.collect(found)
+        if arguments.json:
+            print(json.dumps(collected, indent=1))
+            return
+        page.write(collected, file)
+    stages = sum(len(run["stages"]) for run in collected["runs"])
+    print(f"report: wrote {file} ({len(found)} runs, {stages} stages, {file.stat().st_size / 1000:,.0f} kB)")
+
+
 def digest(arguments: argparse.Namespace) -> None:
     """`baton digest`."""
     from recipes import checkpoint

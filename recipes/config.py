@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import pathlib
 import re
+import tempfile
 import tokenize
 import traceback
 import types
@@ -46,6 +47,7 @@ def load(
     *,
     overlays: Sequence[str | pathlib.Path] = (),
     of: type = recipe.Recipe,
+    folder: str = "recipes",
     scope: str | None = None,
 ) -> Resolved:
     """Builds what a gin file binds.
@@ -55,12 +57,13 @@ def load(
       overrides: bindings on top, such as `mlm/Stage.steps=100`.
       overlays: gin files between the two, such as gin/tiny.gin; what they set and the file doesn't use is left alone.
       of: the class to build.
+      folder: the folder of gin/ whose files go by their names.
       scope: the gin scope that the file binds it under, where it does so under one.
 
     Raises:
       recipe.Mistake: one line that names the file, what is wrong, and the nearest valid name.
     """
-    path = _find(path)
+    path = _find(path, folder)
     with _gin():
         try:
             own = _own(path, overrides)
@@ -91,18 +94,32 @@ def load(
     return Resolved(value=value, text=text, hash=hashlib.sha256(text.encode()).hexdigest())
 
 
+def parse(text: str, where: str, *, of: type = recipe.Recipe) -> Resolved:
+    """Builds what gin text binds, such as a resolved text or what recipes/spell.py wrote; `where` is for messages."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "recipe.gin"
+        file.write_text(text)
+        try:
+            return load(file, of=of)
+        except recipe.Mistake as error:
+            raise recipe.Mistake(str(error).replace(str(file), where)) from error
+
+
 def shipped(folder: str = "recipes") -> list[pathlib.Path]:
     """The gin files of one folder of gin/, sorted."""
     return sorted((ROOT / "gin" / folder).rglob("*.gin"))
 
 
-def _find(path: str | pathlib.Path) -> pathlib.Path:
+def _find(path: str | pathlib.Path, folder: str = "recipes") -> pathlib.Path:
     name = str(path).removesuffix(".gin")
-    for candidate in (pathlib.Path(path), ROOT / path, ROOT / "gin" / "recipes" / f"{name}.gin"):
+    home = ROOT / "gin" / folder
+    for candidate in (pathlib.Path(path), ROOT / path, home / f"{name}.gin"):
         if candidate.is_file():
             return candidate
-    names = [file.relative_to(ROOT / "gin" / "recipes").with_suffix("").as_posix() for file in shipped()]
-    raise recipe.Mistake(f"no recipe file {str(path)!r}{paths.nearest(pathlib.Path(path).stem, names)}")
+    names = [file.relative_to(home).with_suffix("").as_posix() for file in shipped(folder)]
+    raise recipe.Mistake(
+        f"no file {str(path)!r}, none so named in gin/{folder}{paths.nearest(pathlib.Path(path).stem, names)}"
+    )
 
 
 @contextlib.contextmanager

@@ -133,6 +133,13 @@ class Tasks:
 
     vocabulary: str
 
+    def classes(self, task: str) -> tuple[str, ...]:
+        """Returns the names of a labelled task's classes, in the order of their ids."""
+        sort = task.split(":")[1] if task.count(":") else task
+        if sort not in ("label", "classify"):
+            raise ValueError(f"task {task!r} has no classes: those of cldr:label and cldr:classify have")
+        return TAGS if sort == "label" else KINDS
+
     def register(self) -> None:
         """Registers all of them, once for a vocabulary; imports TensorFlow."""
         from tasks import cldr_tasks
