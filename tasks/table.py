@@ -65,7 +65,7 @@ class Table:
 def load(
     name: str, modules: tuple[str, ...], split: str, lengths: tuple[tuple[str, int], ...], limit: int | None
 ) -> Table:
-    """Returns a task or mixture, read once, in the tasks' own order.
+    """Returns a task or mixture, read once, in the tasks' own order; those of a mixture without the split are left out.
 
     Args:
         name: in SeqIO's registry.
@@ -88,10 +88,12 @@ def _read(found: Any, split: str, lengths: tuple[tuple[str, int], ...], limit: i
     if missing:
         have = sorted(found.output_features)
         raise ValueError(f"SeqIO task {name!r} has the features {have}, not {sorted(missing)}: Examples needs both")
-    provider.split(found, split)
+    there = [(task, rate) for task, rate in provider.rates(found) if split in task.splits]
+    if not there:
+        provider.split(found, split)
     columns: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
     extras, counts, names, rates = [], [], [], []
-    for task, rate in provider.rates(found):
+    for task, rate in there:
         data = task.get_dataset(sequence_length=dict(lengths), split=split, shuffle=False, num_epochs=1, seed=0)
         before = len(extras)
         for example in (data if limit is None else data.take(limit)).as_numpy_iterator():
