@@ -11,6 +11,7 @@ from typing import Any
 from models import encdec, encoder, heads
 from recipes import checkpoint, config, losses, recipe, scores
 
+_LOSSES = {"tokens": losses.Classes(), "sequence": losses.Classes(), "span": losses.Spans()}
 BODY = r"(token_embedder|encoder)/.*"
 
 
@@ -100,7 +101,7 @@ def stages(task: Task, start: Source, runs: Sequence[tuple[float, int]]) -> tupl
             name=f"rate_{rate:g}.seed_{seed}",
             model=model,
             data=task.train,
-            loss=losses.Classes() if _classified(task) else losses.LanguageModel(),
+            loss=_LOSSES.get(task.train.form, losses.LanguageModel()),
             optimizer=dataclasses.replace(
                 task.optimizer, schedule=dataclasses.replace(task.optimizer.schedule, peak=rate)
             ),
@@ -118,7 +119,7 @@ def stages(task: Task, start: Source, runs: Sequence[tuple[float, int]]) -> tupl
 
 
 def _classified(task: Task) -> bool:
-    return task.train.form in ("tokens", "sequence")
+    return task.train.form in _LOSSES
 
 
 def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
@@ -139,8 +140,9 @@ def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
         raise recipe.Mistake(
             f"task {task.name!r} needs an encoder, and {start.folder} holds a model of kind {trained.kind!r}"
         )
-    classes = len(task.train.tasks.classes(task.train.mixture))
-    if task.train.form == "tokens":
+    span = task.train.form == "span"
+    classes = 2 if span else len(task.train.tasks.classes(task.train.mixture))
+    if span or task.train.form == "tokens":
         head = heads.TokenClassification(classes=classes, dropout=task.dropout)
     else:
         head = heads.SequenceClassification(classes=classes, dropout=task.dropout, pool=task.pool, pooler=task.pooler)
@@ -158,6 +160,8 @@ def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
 def _score(task: Task) -> Any:
     if not _classified(task):
         raise recipe.Mistake(f"task {task.name!r} writes text: bind its score, as scores.ExactMatch")
+    if task.train.form == "span":
+        return scores.Passages()
     names = task.train.tasks.classes(task.train.mixture)
     return scores.SpanF1(tags=names) if any(name.startswith("B-") for name in names) else scores.Accuracy()
 

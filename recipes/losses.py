@@ -75,6 +75,31 @@ class Classes:
         return {"loss": jnp.sum(tokens * weights)} | _stats(tokens, correct, batch)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spans:
+    """Cross-entropy of an answer's first and last position, of a head with two logits a token (BERT's for SQuAD).
+
+    `targets` and `weights` are [B, 2]; padding is no candidate.
+    """
+
+    terms = {"loss": 1.0}
+    wants = "logits"
+
+    def counts(self, batch: Batch) -> Sums:
+        """The weight of all positions, at least 1."""
+        return {"loss": jnp.maximum(batch["weights"].sum(), 1.0)}
+
+    def __call__(self, model: Any, params: Mapping[str, jax.Array], batch: Batch, key: jax.Array | None) -> Sums:
+        """Sums over the positions, as LanguageModel's."""
+        logits = model.apply(params, batch, key=key).logits.astype(jnp.float32)
+        padding = jnp.where(batch["encoder_segments"] > 0, 0.0, -1e9)
+        logits = jnp.moveaxis(logits, -1, 1) + padding[:, None, :]
+        picked = jnp.take_along_axis(logits, batch["targets"][..., None], axis=-1)[..., 0]
+        positions = jax.nn.logsumexp(logits, axis=-1) - picked
+        correct = (jnp.argmax(logits, axis=-1) == batch["targets"]).astype(jnp.float32)
+        return {"loss": jnp.sum(positions * batch["weights"])} | _stats(positions, correct, batch)
+
+
 def _stats(loss: jax.Array, correct: jax.Array, batch: Batch) -> Sums:
     """Target count, correct targets, and loss and weight of each row: the host sums the rows by blend part."""
     loss, correct, weights = jax.lax.stop_gradient((loss, correct, batch["weights"]))

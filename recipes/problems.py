@@ -46,6 +46,8 @@ def _stage_problems(stage: recipe.Stage, earlier: list[str]) -> list[str]:
         found.append(f"batch {stage.batch} doesn't divide into accumulate = {stage.accumulate} equal parts")
     if stage.save.steps is not None and stage.save.steps < 1:
         found.append(f"save.steps = {stage.save.steps}; it is at least 1, or None to save by time alone")
+    for evaluate in stage.evaluate:
+        found += _evaluation_problems(stage, evaluate)
     names = [evaluate.name for evaluate in stage.evaluate]
     if len(set(names)) < len(names):
         found.append(f"two evaluations have one name among {names}")
@@ -59,6 +61,17 @@ def _stage_problems(stage: recipe.Stage, earlier: list[str]) -> list[str]:
             found.append(f"best.patience = {stage.best.patience}; it is at least 1, or None to run to the end")
     if stage.start is not None:
         found += _handoff_problems(stage.start, earlier)
+    return found
+
+
+def _evaluation_problems(stage: recipe.Stage, evaluate: recipe.Evaluate) -> list[str]:
+    data = stage.data if evaluate.data is None else evaluate.data
+    where, found = f"evaluation {evaluate.name!r}", []
+    if evaluate.batches is None and not data.finite:
+        found.append(f"{where} has batches = None, and {type(data).__name__} has no end; give a number of batches")
+    if evaluate.score is not None and evaluate.score.whole and evaluate.batches is not None:
+        needs = f"{type(evaluate.score).__name__} needs every example once"
+        found.append(f"{where} scores {evaluate.batches} batches and {needs}; set its batches = None")
     return found
 
 

@@ -94,7 +94,7 @@ class Evaluate:
       name: the name of the figures, as in `validation/loss`.
       data: what is scored; None takes the held-out `split` of what the stage learns from.
       split: that split.
-      batches: how many batches, the same ones each time; None scores every example once, where the data is finite.
+      batches: how many batches, the same ones each time; None scores every example once, which needs `Examples`.
       every: score every so many steps; None scores at the end alone.
       score: optional measure beyond the loss (recipes/scores.py); it may decode.
     """

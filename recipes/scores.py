@@ -2,17 +2,19 @@
 
 A score does two things: `answers` asks the model about every example, `measure` turns answers into figures. Between
 the two, recipes/evaluate.py sorts the answers by part, so that a mixture of languages is scored language by language.
+`whole` says whether a score needs every example once, in order (Evaluate.batches = None).
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
 from models import decoding
 from recipes import mesh
+from tasks import answers as passages
 from tasks import metrics
 
 Batches = Iterable[Mapping[str, np.ndarray]]
@@ -41,6 +43,8 @@ class SpanF1:
       tags: the name of each class, 'O', 'B-x' or 'I-x', in the order of their ids.
     """
 
+    whole: ClassVar[bool] = False
+
     tags: tuple[str, ...]
 
     def answers(self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh) -> list[Answer]:
@@ -56,6 +60,8 @@ class SpanF1:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accuracy:
     """The share of right labels: of tokens (first sub-words), or of sentences."""
+
+    whole: ClassVar[bool] = False
 
     def answers(self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh) -> list[Answer]:
         """The labels that `model` gives to each sentence, one or several."""
@@ -78,6 +84,8 @@ class ExactMatch:
       ignore_case: compare without case.
     """
 
+    whole: ClassVar[bool] = False
+
     beams: int = 1
     length_penalty: float = 1.0
     ignore_space: bool = False
@@ -96,26 +104,75 @@ class ExactMatch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generated:
-    """Texts that the model writes, measured against the references by functions of tasks/metrics.py.
+    """Texts that the model writes, measured against all of an example's references. It needs every example once.
 
     Attributes:
-      measures: what measures them: functions from (written texts, references) to figures.
+      measures: what measures them, as `tasks.text_metrics.bleu`: from (written texts, references of each) to figures.
       beams: beams of the search; 1 is greedy.
       length_penalty: of the search, as Hugging Face counts it.
     """
 
-    measures: tuple[Callable[[Sequence[str], Sequence[str]], Mapping[str, float]], ...]
+    whole: ClassVar[bool] = True
+
+    measures: tuple[Callable[[Sequence[str], Sequence[Sequence[str]]], Mapping[str, float]], ...]
     beams: int = 4
     length_penalty: float = 1.0
 
     def answers(self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh) -> list[Answer]:
-        """The text that `model` writes for each example."""
-        return list(_written(model, params, data, batches, over, self.beams, self.length_penalty))
+        """The text that `model` writes for each example, and the texts that count as right."""
+        found = list(_written(model, params, data, batches, over, self.beams, self.length_penalty))
+        right = [row.get("references", [row["targets_pretokenized"]]) for row in data.references()]
+        return [dataclasses.replace(answer, wanted=texts) for answer, texts in zip(found, right, strict=True)]
 
     def measure(self, answers: Sequence[Answer]) -> dict[str, float]:
         """The figures of all measures."""
         predicted, wanted = _sides(answers)
         return {name: value for measure in self.measures for name, value in measure(predicted, wanted).items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Passages:
+    """F1 over words and exact match of the passages that a model picks for questions, as SQuAD's script counts them.
+
+    A question whose context is long has several rows; the best passage of all of them counts. It needs every example
+    once: Evaluate.batches = None.
+
+    Attributes:
+      longest: tokens of an answer at most.
+      normalise: "squad" normalises every language as SQuAD v1.1's script; "language" as MLQA's script, by the part's
+        language, what follows the last colon of its name.
+    """
+
+    whole: ClassVar[bool] = True
+
+    longest: int = 64
+    normalise: str = "squad"
+
+    def __post_init__(self):
+        """Refuses a way to normalise that is none."""
+        if self.normalise not in ("squad", "language"):
+            raise ValueError(f"Passages: normalise={self.normalise!r} is neither 'squad' nor 'language'")
+
+    def answers(self, model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh) -> list[Answer]:
+        """Both logits of every token of each row, beside the row's own features."""
+        read = jax.jit(lambda params, batch: model.apply(params, batch).logits)
+        found: list[Answer] = []
+        rows, names = data.references(), data.parts()
+        for batch in batches:
+            logits = np.asarray(read(params, mesh.put(batch, over)), np.float32)
+            for row in np.flatnonzero(batch["encoder_segments"].any(axis=1)):
+                part = int(batch["part"][row])
+                language = names[part].rpartition(":")[2] if self.normalise == "language" else ""
+                wanted = {**rows[len(found)], "language": language}
+                found.append(Answer(part=part, predicted=logits[row], wanted=wanted))
+        return found
+
+    def measure(self, answers: Sequence[Answer]) -> dict[str, float]:
+        """`f1` and `exact_match` over the questions."""
+        predicted, rows = _sides(answers)
+        logits = np.stack(predicted)
+        language = rows[0]["language"]
+        return passages.score(logits[..., 0], logits[..., 1], rows, longest=self.longest, language=language)
 
 
 def _sides(answers: Sequence[Answer]) -> tuple[list[Any], list[Any]]:

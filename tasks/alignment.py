@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks import encoder
+from tasks import characters, encoder
 
 IGNORED = -100
 """Label of a position that carries no loss."""
+
+# A space that a vocabulary puts before every text, where it has an id of its own.
+_SPACES = ("▁", "Ġ")
 
 
 def first_subwords(vocabulary: encoder.Encoder, text: str, words: Sequence[str]) -> tuple[np.ndarray, list[int]]:
@@ -56,3 +59,52 @@ def labels(
         if position >= 0:
             found[position] = label
     return ids, found
+
+
+def words(
+    vocabulary: encoder.Encoder, sentences: Sequence[Sequence[str]], *, spaced: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the ids of each sentence, int32, and for each of its words the position of its first id; all at once.
+
+    With spaces, the ids are those of the words joined by spaces; a word that begins inside an id, or of which the
+    vocabulary leaves nothing, has -1. Without spaces, ids would run across words: each word is spelt by itself and the
+    space that the vocabulary puts before a text is left out from the second word on; every word that spells anything
+    has a position.
+
+    Args:
+        vocabulary: any.
+        sentences: the words of each.
+        spaced: whether the language writes spaces between words.
+    """
+    if not spaced:
+        return _apart(vocabulary, sentences)
+    texts = [" ".join(sentence) for sentence in sentences]
+    made = []
+    for sentence, text, (ids, places) in zip(sentences, texts, characters.spelt(vocabulary, texts), strict=True):
+        if not len(ids) or not len(sentence):
+            made.append((ids, np.full(len(sentence), -1)))
+            continue
+        lengths = np.array([len(word) for word in sentence])
+        starts = np.cumsum(lengths + 1) - lengths - 1
+        positions = np.searchsorted(places[:, 1], starts, side="right")
+        begins = places[np.minimum(positions, len(ids) - 1), 0]
+        # One id may hold the end of the word before; a word that is normalised away has the next word's id.
+        inside = np.array([bool(text[begin:start].strip()) for begin, start in zip(begins, starts)])
+        gone = (positions == len(ids)) | (begins >= starts + lengths)
+        made.append((ids, np.where(inside | gone, -1, positions)))
+    return made
+
+
+def _apart(vocabulary: encoder.Encoder, sentences: Sequence[Sequence[str]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    spelt = iter(vocabulary.encode([word for sentence in sentences for word in sentence]))
+    made = []
+    for sentence in sentences:
+        found = []
+        for number in range(len(sentence)):
+            ids = next(spelt)
+            extra = number and len(ids) > 1 and vocabulary.piece(int(ids[0])) in _SPACES
+            found.append(ids[1:] if extra else ids)
+        lengths = np.array([len(ids) for ids in found], np.int64)
+        ids = np.concatenate([np.zeros(0, np.int32), *found]).astype(np.int32)
+        made.append((ids, np.where(lengths > 0, np.cumsum(lengths) - lengths, -1)))
+    return made

@@ -5,7 +5,7 @@ Importing this costs numpy alone; TensorStore and Grain are imported when a stor
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Blend:
         separate: whether documents are kept apart; False joins a row's documents with the doc token between.
         split: 'train', or the name of a held-out share.
     """
+
+    finite: ClassVar[bool] = False
 
     store: str
     objective: objectives.Objective

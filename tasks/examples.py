@@ -5,7 +5,7 @@ Importing this costs numpy alone; SeqIO is imported when the examples are first 
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from tasks import batches, pieces, schedule
 if TYPE_CHECKING:
     from tasks import feed, specials, table
 
-_KINDS = {"encdec": "encdec", "prefix": "decoder", "tokens": "encoder", "sequence": "encoder"}
+_KINDS = {"encdec": "encdec", "prefix": "decoder", "tokens": "encoder", "sequence": "encoder", "span": "encoder"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,16 @@ class Examples:
         inputs: length of a row's inputs; longer ones are trimmed.
         targets: length of a row's targets, for texts.
         form: 'encdec', targets written by a decoder from the encoder's inputs; 'prefix', the same by a decoder alone;
-            'tokens', one label for each input token, negative ones (-100) without loss; 'sequence', one label.
+            'tokens', one label for each input token, negative ones (-100) without loss; 'sequence', one label; 'span',
+            the positions of an answer's first and last token.
         split: 'train', 'validation', ...
         modules: to import first, because they register the task.
         tasks: what registers the task, where it takes parameters: a value with a method `register()`, such as
             `cldr_examples.Tasks` or `downstream.Folder`; called each time the examples are looked up.
         limit: of each task at most so many examples, from the first.
     """
+
+    finite: ClassVar[bool] = True
 
     mixture: str
     inputs: int
@@ -64,8 +67,11 @@ class Examples:
             return {**batches.encdec_spec(batch, self.inputs, self.targets), **part}
         if self.form == "prefix":
             return {**batches.decoder_spec(batch, self.inputs + self.targets, prefix=True), **part}
-        shape = (batch, self.inputs) if self.form == "tokens" else (batch,)
-        labels: batches.Spec = {"targets": (shape, np.dtype(np.int32)), "weights": (shape, np.dtype(np.float32))}
+        rest = {"tokens": (self.inputs,), "sequence": (), "span": (2,)}[self.form]
+        labels: batches.Spec = {
+            "targets": ((batch, *rest), np.dtype(np.int32)),
+            "weights": ((batch, *rest), np.dtype(np.float32)),
+        }
         return {**batches.encoder_spec(batch, self.inputs), **labels, **part}
 
     def table(self) -> "table.Table":
@@ -77,13 +83,14 @@ class Examples:
         from tasks import table
 
         lengths = {"inputs": self.inputs}
-        if self.form != "sequence":
+        if self.form in ("tokens", "encdec", "prefix"):
             lengths["targets"] = self.inputs if self.form == "tokens" else self.targets
         if self.tasks is not None:
             self.tasks.register()
         found = table.load(self.mixture, self.modules, self.split, tuple(lengths.items()), self.limit)
-        if self.form in ("tokens", "sequence"):
-            wanted = found.inputs.lengths if self.form == "tokens" else np.ones_like(found.targets.lengths)
+        if self.kind == "encoder":
+            each = {"sequence": 1, "span": 2}.get(self.form)
+            wanted = found.inputs.lengths if each is None else np.full_like(found.targets.lengths, each)
             bad = np.flatnonzero(found.targets.lengths != wanted)
             if len(bad):
                 raise ValueError(
@@ -202,6 +209,8 @@ class Examples:
         made = batches.encoder(read, self.inputs, pad=ids["pad"])
         if self.form == "tokens":
             labels = batches.lay(wanted, self.inputs, fill=-1)
+        elif self.form == "span":
+            labels = batches.lay(wanted, 2, fill=-1)
         else:
             labels = np.full(len(real), -1, np.int32)
             labels[real] = wanted.tokens

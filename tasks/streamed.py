@@ -4,7 +4,7 @@ Importing this costs numpy alone; SeqIO is imported when the mixture is first op
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class Streamed:
         pack: whether several examples share a row.
         modules: to import first, because they register the mixture.
     """
+
+    finite: ClassVar[bool] = False
 
     mixture: str
     inputs: int

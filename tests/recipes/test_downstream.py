@@ -1,15 +1,27 @@
 """Fine-tuning: which body a task takes, which head it makes, and what an evaluation leaves behind."""
 
+import dataclasses
 import json
 
 import pytest
 import rich.console
 
 from models import heads
-from recipes import checkpoint, cli, config, downstream, finetune, recipe, run, spell
+from recipes import checkpoint, cli, config, downstream, finetune, problems, recipe, run, spell
+from tasks import downstream as tasks_downstream
+from tasks import examples
 
 QUIET = rich.console.Console(quiet=True)
-SMALL = ("STEPS=4", "BATCH=8", "EVERY=2", "WARMUP=1", "LENGTH=32", "RATES=(1e-3, 3e-3)", "SEEDS=2", "examples.Examples.limit=8")
+SMALL = (
+    "STEPS=4",
+    "BATCH=8",
+    "EVERY=2",
+    "WARMUP=1",
+    "LENGTH=32",
+    "RATES=(1e-3, 3e-3)",
+    "SEEDS=2",
+    "examples.Examples.limit=8",
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +95,29 @@ def test_another_vocabulary_is_refused(trained, tmp_path):
     with pytest.raises(recipe.Mistake, match="is spelt with vocabulary .* give the vocabulary of its token store"):
         other = task("cldr_label", vocabulary=str(tmp_path / "other"))
         finetune.stages(other, finetune.source(str(trained / "mlm")), [(1e-3, 0)])
+
+
+def test_questions_are_learnt_and_answered_over_all_rows_of_a_context(trained, tmp_path, tiny):
+    """A head of two logits a token learns where the one answer stands, and the score reads it from the text."""
+    texts = [f"The {word} cat is {colour} today." for word in ("old", "big", "wet") for colour in ("blue", "pink")]
+    lines = [
+        {"id": str(n), "question": "Which?", "context": text, "answers": [{"text": c, "answer_start": text.index(c)}]}
+        for n, text in enumerate(texts)
+        for c in [text.split()[4]]
+    ]
+    (tmp_path / "all.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    splits = tuple((split, str(tmp_path / "all.jsonl")) for split in ("train", "validation"))
+    sets = tasks_downstream.Files(name="blue:en", vocabulary="bytes", format="squad", splits=splits, stride=16)
+    data = examples.Examples(mixture="blue:en", inputs=32, form="span", tasks=sets)
+    asked = task("cldr_label", "STEPS=60", "EVERY=60", "WARMUP=5")
+    asked = dataclasses.replace(
+        asked, name="blue", train=data, test=dataclasses.replace(data, split="validation"), figure="f1",
+        rates=(1e-2,), seeds=1, dropout=0.0,
+    )  # fmt: skip
+    assert len(data.references()) > len(lines), "some context must need two rows"
+    found = downstream.evaluate(str(trained / "mlm"), asked, QUIET)
+    assert found["test"]["mean"] > 0.9 and found["runs"][0]["scores"]["test/exact_match"] > 0.8
+    (stage,) = finetune.stages(asked, finetune.source(str(trained / "mlm")), [(1e-2, 0)])
+    few = dataclasses.replace(stage, evaluate=(stage.evaluate[0], dataclasses.replace(stage.evaluate[1], batches=3)))
+    (problem,) = problems.find(recipe.Recipe(name="few", stages=(few,)))
+    assert "evaluation 'test' scores 3 batches and Passages needs every example once; set its batches = None" in problem
