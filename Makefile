@@ -1,9 +1,10 @@
 # make demo | test | lint | lock: each sets up .venv by itself when it is missing or stale.
 PYTHON ?= python3
 VENV := .venv
+DATA ?= ../shared/data
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test slow lint lock clean
+.PHONY: setup demo test slow lint lock reproduce-soltan2023 clean
 
 setup: $(READY)
 
@@ -40,6 +41,9 @@ lock: $(READY)
 	@$(VENV)/bin/uv pip compile --quiet requirements-dev.in --universal --python-version 3.11 \
 	  --no-header --no-annotate -o requirements-dev.txt
 	@echo "baton: requirements.txt and requirements-dev.txt are locked anew"
+
+reproduce-soltan2023: $(READY)
+	@$(VENV)/bin/python docs/results/soltan2023.py run --data $(DATA) --workdir runs/soltan2023
 
 clean:
 	rm -rf $(VENV)

@@ -44,6 +44,15 @@ def test_what_is_spelt_builds_an_equal_recipe(path):
     assert config.parse(spell.spell(value), "spelt").value == value
 
 
+@pytest.mark.parametrize("path", config.shipped("tasks"), ids=lambda path: path.stem)
+def test_every_shipped_task_loads(path):
+    needed = ["TASKS='tasks'"] if "TASKS = %gin.REQUIRED" in path.read_text() else []
+    if path.stem == "base":
+        pytest.skip("what the others share")
+    found = task(path, *needed)
+    assert found.name == path.stem and found.train.split == "train" != found.test.split
+
+
 @pytest.mark.parametrize("stage", ["mlm", "frozen"])
 def test_an_encoder_and_the_encoder_of_a_seq2seq_model_score_alike(trained, stage):
     start = finetune.source(str(trained / stage))
