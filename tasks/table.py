@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks import pieces, provider, specials
+from tasks import pieces, provider, quiet, specials
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,8 @@ def load(
     Raises:
         ValueError: no such task or split, no examples, or features other than 'inputs' and 'targets'.
     """
-    return _read(provider.open(name, modules), split, lengths, limit)
+    with quiet.silence():  # SentencePiece, inside TensorFlow, tells how it normalises
+        return _read(provider.open(name, modules), split, lengths, limit)
 
 
 # Kept by the task itself, not by its name: a name may be registered anew.
