@@ -1,6 +1,6 @@
 """Reproduces Soltan et al. 2023 at a small scale: pretraining, fine-tuning, and the page with the verdicts.
 
-    python docs/results/soltan2023.py run --data ../shared/data --workdir runs/soltan2023    resumes; some hours, 2 cores
+    python docs/results/soltan2023.py run --data ../shared/data --workdir runs/soltan2023   resumes; some hours, 2 cores
     python docs/results/soltan2023.py page --workdir runs/soltan2023                         the tables of soltan2023.md
 
 `run` calls `baton` alone and prints each command; `page` reads what the runs left behind. The rule of the verdicts was
