@@ -66,12 +66,16 @@ class _OnePart:
 class Side:
     """One side in its own process: `run` blocks until it has done a round."""
 
-    def __init__(self, side: str, arguments: dict[str, Any]):
+    def __init__(self, side: str, arguments: dict[str, Any], environment: dict[str, str]):
+        before = dict(os.environ)
+        os.environ.update(environment)
         self._pipe, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
         self._process = context.Process(target=_serve, args=(theirs, side, arguments), daemon=True)
         self._process.start()
         theirs.close()
+        os.environ.clear()
+        os.environ.update(before)
 
     def run(self, steps: int) -> float:
         """Seconds for `steps` updates."""
@@ -100,7 +104,7 @@ def main() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
-    from recipes import peaks
+    from recipes import allocator, peaks
 
     device, count = jax.devices()[0], len(jax.devices())
     threads = len(os.sched_getaffinity(0))
@@ -111,10 +115,13 @@ def main() -> None:
     ours = work | {"remat": asked.remat, "unroll": unroll, "chunk": asked.chunk}
     hardware = f"{count} x {device.device_kind}" if device.platform != "cpu" else f"{_processor()}, {threads} cores"
     print(f"{asked.shape}, {asked.dtype}, {rows} x ({shape.inputs} + {shape.targets}) tokens, {hardware}", flush=True)
-    sides = {f"Baton, jax {jax.__version__}": Side("ours", ours)}
+    # What `baton run` does on a CPU; the peer's users run it as it comes, or with --tune-peer alike.
+    tuned = {"GLIBC_TUNABLES": allocator.TUNABLES} if device.platform == "cpu" else {}
+    sides = {f"Baton, jax {jax.__version__}": Side("ours", ours, tuned)}
     if asked.peer == "transformers":
         try:
-            sides[peers_step.versions()] = Side("peer", work)
+            theirs = work | {"dtype": asked.peer_dtype or asked.dtype}
+            sides[peers_step.versions()] = Side("peer", theirs, tuned if asked.tune_peer else {})
         except ImportError as error:
             print(f"no peer: {error}", file=sys.stderr)
     for name, side in sides.items():
@@ -135,7 +142,14 @@ def main() -> None:
         report["parts"] = step_parts.measure(Ours(**ours), asked.steps)
         step_parts.show(report["parts"])
     if asked.json:
-        about = {"shape": asked.shape, "dtype": asked.dtype, "rows": rows, "hardware": hardware, "unrolled": unroll}
+        about = {
+            "shape": asked.shape,
+            "dtype": asked.dtype,
+            "peer_dtype": asked.peer_dtype or asked.dtype,
+            "rows": rows,
+            "hardware": hardware,
+            "unrolled": unroll,
+        }
         pathlib.Path(asked.json).write_text(json.dumps(about | report, indent=1) + "\n")
 
 
@@ -186,6 +200,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
     parser.add_argument("--steps", type=int, default=1, help="updates in a turn")
     parser.add_argument("--peer", choices=("transformers", "none"), default="transformers")
+    parser.add_argument("--peer-dtype", choices=("float32", "bfloat16"), help="the peer's, where it differs")
+    parser.add_argument("--tune-peer", action="store_true", help="the C library's memory settings for the peer too")
     parser.add_argument("--remat", choices=("none", "dots", "full"), default="none", help="ours alone")
     layers = "ours alone; auto: unrolled on a CPU, where a loop copies the states kept for the backward pass"
     parser.add_argument("--layers", choices=("auto", "unrolled", "scanned"), default="auto", help=layers)

@@ -84,8 +84,9 @@ def _backward(factor, saved, dout):
     dkey, dvalue = _to_groups(query, dscores, key), _to_groups(dout, _kept(weights, keep), value)
     dbias = None
     if bias is not None:
-        ones = jnp.ones(dscores.shape[:1], dtype)
-        dbias = lax.dot_general(ones, dscores, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        # A product sums fastest on a CPU, which has none for a bfloat16 vector (jaxlib 0.10).
+        dbias = dscores.astype(jnp.float32)
+        dbias = lax.dot_general(jnp.ones(dbias.shape[:1]), dbias, (((0,), (0,)), ((), ())))
     return dquery, dkey, dvalue, None, dbias, None
 
 

@@ -45,16 +45,32 @@ def product(x: Array, kernel: Array, contract: int) -> Array:
     """x [..., *in] times a float32 kernel [*in, *out] over `contract` axes, in the dtype of x -> [..., *out].
 
     The derivative is written out for two things that the automatic one lacks: the kernel's gradient comes out of its
-    sum in float32, and the factor that is turned around for it is the smaller one.
+    sum in float32, and in float32 the factor that is turned around for it is the smaller one.
     """
     value: Any = _product(contract, x, kernel)
     # A policy of rematerialisation cannot look into a function with a derivative of its own: it goes by this name.
     return checkpoint_name(value, PRODUCT)
 
 
+def dot(left: Array, right: Array, dims: Any) -> Array:
+    """`lax.dot_general` of two arrays of one dtype, in that dtype.
+
+    A CPU multiplies bfloat16 twice as fast when the sums come out in float32 (measured on AVX-512 with jaxlib 0.10);
+    elsewhere the hardware sums in float32 anyway, and what devices exchange stays small.
+    """
+    if left.dtype == jnp.float32:
+        return lax.dot_general(left, right, dims)
+
+    def wide(left: Array, right: Array) -> Array:
+        return lax.dot_general(left, right, dims, preferred_element_type=jnp.float32).astype(left.dtype)
+
+    return lax.platform_dependent(left, right, cpu=wide, default=lambda a, b: lax.dot_general(a, b, dims))
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _product(contract, x, kernel):
-    return jnp.tensordot(x, kernel.astype(x.dtype), axes=contract)
+    axes = tuple(range(x.ndim - contract, x.ndim)), tuple(range(contract))
+    return dot(x, kernel.astype(x.dtype), (axes, ((), ())))
 
 
 def _product_forward(contract, x, kernel):
@@ -66,8 +82,8 @@ def _product_backward(contract, saved, dy):
     lead = x.ndim - contract
     outer = tuple(range(lead))
     out = tuple(range(lead, dy.ndim)), tuple(range(contract, kernel.ndim))
-    dx = lax.dot_general(dy, kernel.astype(x.dtype), (out, ((), ())))
-    if x.size <= dy.size:
+    dx = dot(dy, kernel.astype(x.dtype), (out, ((), ())))
+    if x.size <= dy.size or x.dtype != jnp.float32:  # a CPU has no bfloat16 product of the other form (jaxlib 0.10)
         dkernel = lax.dot_general(x, dy, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)
     else:
         dkernel = lax.dot_general(dy, x, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)

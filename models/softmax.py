@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from models import layers
 from models import readout as readouts
 
 
@@ -109,7 +110,7 @@ def _forward(options: _Options, hidden, kernel, bias, targets, weights):
         if grad_bias is not None:
             grad_bias = grad_bias + jnp.sum(grad, axis=(0, 1))
         grad = (grad * options.scale if options.scale != 1 else grad).astype(hidden.dtype)
-        grad_hidden = jnp.einsum("bmv,vd->bmd", grad, compact)
+        grad_hidden = layers.dot(grad, compact, (((2,), (0,)), ((), ())))
         # Not through + on a fresh zero: a single chunk, the usual case on a small machine, then needs no addition.
         product = jnp.einsum("bmv,bmd->vd", grad, piece.hidden, preferred_element_type=jnp.float32)
         grad_kernel = product if grad_kernel is None else grad_kernel + product

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from recipes import commands, recipe
+from recipes import allocator, commands, recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = _parser().parse_args(argv)
+    if argv is None and arguments.command in (commands.run, commands.demo, commands.evaluate):
+        allocator.restart()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every choice of its own
     try:

@@ -135,6 +135,9 @@ def _gin() -> Iterator[None]:
 
 def _own(path: pathlib.Path, overrides: Sequence[str]) -> str:
     """The bindings of the file itself and of the overrides, without those of the files that it includes."""
+    # Parsed whole first: an override may name by itself a class that only an included file imports.
+    gin.parse_config_file(str(path), print_includes_and_imports=False)
+    gin.clear_config()
     lines = path.read_text().splitlines()
     gin.parse_config([line for line in lines if not line.startswith("include ")])
     _override(gin.config_str(), overrides)

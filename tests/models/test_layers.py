@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,3 +74,20 @@ def test_an_id_outside_its_table_is_loud():
     table = layers.Table(5, 3, "vocab", 1.0, jnp.dtype("float32"))
     found = table.apply({"params": {"embedding": jnp.ones((5, 3))}}, jnp.array([4, 5]))
     assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+
+
+def test_products_in_bfloat16_run_on_this_machine_and_equal_float32():
+    """XLA's CPU has no bfloat16 product for some forms: those must not come up, forward or backward."""
+    draw = np.random.default_rng(0)
+    x, kernel = (draw.standard_normal(shape).astype(np.float32) for shape in ((4, 228, 1024), (1024, 512)))
+
+    def loss(dtype, x, kernel):
+        return jnp.sum(jnp.square(layers.product(x.astype(dtype), kernel, 1).astype(jnp.float32)))
+
+    exact, rounded = (
+        jax.jit(jax.value_and_grad(functools.partial(loss, dtype), argnums=(0, 1)))(x, kernel)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    for one, other in zip(jax.tree.leaves(exact), jax.tree.leaves(rounded)):
+        assert not np.array_equal(one, other), "both sides computed in one dtype"
+        np.testing.assert_allclose(other, one, atol=0.02 * np.abs(one).max())

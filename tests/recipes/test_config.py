@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -68,6 +70,13 @@ def test_an_included_file_may_bind_what_only_some_recipes_use(tmp_path):
     (tmp_path / "shared.gin").write_text(shared + "mlmm/objectives.CausalLM.mode = None\n")
     with pytest.raises(recipe.Mistake, match="binding mlmm/objectives.CausalLM.mode is used by nothing"):
         config.load(tmp_path / "including.gin", [STORE])
+
+
+def test_an_override_names_by_itself_a_class_that_an_included_file_imports():
+    """In a process of its own: gin remembers every class that it has seen."""
+    command = f"from recipes import config; print(config.load('mlm_then_seq2seq', [{STORE!r}, 'AdamW.eps=0.5']).text)"
+    shown = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert "AdamW.eps = 0.5" in shown.stdout, shown.stderr
 
 
 def test_nothing_is_left_in_gin():
