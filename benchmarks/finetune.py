@@ -74,7 +74,7 @@ def _ours(stage: recipe.Stage) -> float:
 
 def _theirs(stage: recipe.Stage, given: argparse.Namespace) -> float:
     """Validation accuracy after transformers' Trainer, from the values that the stage starts from."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  the peer is installed by hand
     import transformers
 
     from recipes import mesh
@@ -102,7 +102,7 @@ def _theirs(stage: recipe.Stage, given: argparse.Namespace) -> float:
 
 def _rows(data: Any) -> list[dict[str, Any]]:
     """Every example once, as the Trainer takes them."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  the peer is installed by hand
 
     found = []
     for batch in data.once(256):
@@ -120,7 +120,7 @@ def _rows(data: Any) -> list[dict[str, Any]]:
 
 def _peer(model: Any, params: Mapping[str, np.ndarray]) -> Any:
     """RobertaPreLayerNorm with our values."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  the peer is installed by hand
     import transformers
 
     stack, classes = model.stack, model.head.classes
@@ -175,7 +175,7 @@ def _peer(model: Any, params: Mapping[str, np.ndarray]) -> Any:
 
 def _check(peer: Any, model: Any, params: Mapping[str, np.ndarray]) -> None:
     """Both give the same logits before training."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  the peer is installed by hand
 
     ids = np.random.default_rng(0).integers(3, model.vocabulary, (2, 16), dtype=np.int32)
     places = np.broadcast_to(np.arange(16, dtype=np.int32), ids.shape)
