@@ -115,8 +115,8 @@ def main() -> None:
     ours = work | {"remat": asked.remat, "unroll": unroll, "chunk": asked.chunk}
     hardware = f"{count} x {device.device_kind}" if device.platform != "cpu" else f"{_processor()}, {threads} cores"
     print(f"{asked.shape}, {asked.dtype}, {rows} x ({shape.inputs} + {shape.targets}) tokens, {hardware}", flush=True)
-    # What `baton run` does on a CPU; the peer's users run it as it comes, or with --tune-peer alike.
-    tuned = {"GLIBC_TUNABLES": allocator.TUNABLES} if device.platform == "cpu" else {}
+    # What `baton run` does on a CPU, unless GLIBC_TUNABLES is set; the peer's users run it as it comes, or --tune-peer.
+    tuned = {"GLIBC_TUNABLES": allocator.TUNABLES} if allocator.wanted() else {}
     sides = {f"Baton, jax {jax.__version__}": Side("ours", ours, tuned)}
     if asked.peer == "transformers":
         try:

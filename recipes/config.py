@@ -205,9 +205,10 @@ def _refuse_unused(path: str, given: str, own: str, file: str) -> None:
     """
     used = gin.operative_config_str()
     operative = [(scope.split("/") if scope else [], name, field) for scope, name, field in _BINDING.findall(used)]
+    owned = set(_BINDING.findall(own))
     for scope, name, field in _BINDING.findall(given):
         parts = scope.split("/") if scope else []
-        if not scope and (scope, name, field) not in _BINDING.findall(own):
+        if not scope and (scope, name, field) not in owned:
             continue
         if not any((name, field) == key[1:] and key[0][: len(parts)] == parts for key in operative):
             scopes = ["/".join(key[0]) for key in operative if key[1:] == (name, field) and key[0]]

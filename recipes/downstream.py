@@ -5,16 +5,14 @@ other seeds at the best rate) and, written last, `scores.json`.
 """
 
 import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.console
-import scipy.stats
 from etils import epath
 
-from recipes import config, finetune, recipe, run, spell
+from recipes import config, finetune, interval, recipe, run, spell
 
 SCORES = "scores.json"
 
@@ -85,9 +83,7 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     """Mean of repeated runs and, of several, their deviation and the half-width of the 95 % interval (Student's t)."""
     found: dict[str, Any] = {"n": len(values), "mean": statistics.fmean(values), "values": list(values)}
     if len(values) > 1:
-        deviation = statistics.stdev(values)
-        found["deviation"] = deviation
-        found["interval"] = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
+        found |= {"deviation": statistics.stdev(values), "interval": interval.half(values)}
     return found
 
 

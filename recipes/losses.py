@@ -18,8 +18,18 @@ Batch = Mapping[str, jax.Array]
 Sums = dict[str, jax.Array]
 
 
+class _OneTerm:
+    """A loss of one term, divided by the weight of its targets."""
+
+    terms = {"loss": 1.0}
+
+    def counts(self, batch: Batch) -> Sums:
+        """The weight of all targets, at least 1."""
+        return {"loss": jnp.maximum(batch["weights"].sum(), 1.0)}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LanguageModel:
+class LanguageModel(_OneTerm):
     """Cross-entropy of the targets' tokens: masked, causal, prefix or sequence-to-sequence alike.
 
     Attributes:
@@ -32,12 +42,7 @@ class LanguageModel:
     label_smoothing: float = 0.0
     chunk: int = 1024
 
-    terms = {"loss": 1.0}
     wants = "readout"
-
-    def counts(self, batch: Batch) -> Sums:
-        """The weight of all targets, at least 1."""
-        return {"loss": jnp.maximum(batch["weights"].sum(), 1.0)}
 
     def __call__(self, model: Any, params: Mapping[str, jax.Array], batch: Batch, key: jax.Array | None) -> Sums:
         """Sums over the targets: `loss`, which has the gradient, and `stat/<name>` figures, which have none."""
@@ -55,15 +60,10 @@ class LanguageModel:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Classes:
+class Classes(_OneTerm):
     """Cross-entropy over a head's few classes: one a token (`targets` [B, L]) or one a sequence (`targets` [B])."""
 
-    terms = {"loss": 1.0}
     wants = "logits"
-
-    def counts(self, batch: Batch) -> Sums:
-        """The weight of all targets, at least 1."""
-        return {"loss": jnp.maximum(batch["weights"].sum(), 1.0)}
 
     def __call__(self, model: Any, params: Mapping[str, jax.Array], batch: Batch, key: jax.Array | None) -> Sums:
         """Sums over the targets, as LanguageModel's."""
@@ -76,18 +76,13 @@ class Classes:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spans:
+class Spans(_OneTerm):
     """Cross-entropy of an answer's first and last position, of a head with two logits a token (BERT's for SQuAD).
 
     `targets` and `weights` are [B, 2]; padding is no candidate.
     """
 
-    terms = {"loss": 1.0}
     wants = "logits"
-
-    def counts(self, batch: Batch) -> Sums:
-        """The weight of all positions, at least 1."""
-        return {"loss": jnp.maximum(batch["weights"].sum(), 1.0)}
 
     def __call__(self, model: Any, params: Mapping[str, jax.Array], batch: Batch, key: jax.Array | None) -> Sums:
         """Sums over the positions, as LanguageModel's."""

@@ -1,5 +1,6 @@
 """Which of a stage's evaluated checkpoints is the best so far, and whether it is time to stop looking."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ class Selection:
             )
         value = found[self._best.figure]
         better = self._value is None or (value < self._value if self._best.lower else value > self._value)
-        if better:
+        if better and not math.isnan(value):
             self.step, self._value, self._waited = step, value, 0
         else:
             self._waited += 1

@@ -9,14 +9,13 @@ fixed before the first run: see `verdict`.
 
 import argparse
 import json
-import math
 import pathlib
 import shlex
 import statistics
 import subprocess
 import sys
 
-import scipy.stats
+from recipes import interval
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODELS = (
@@ -40,8 +39,11 @@ ENCODERS = (*MODELS[:7], MODELS[-1])
 WRITERS = (*MODELS[1:6], *MODELS[7:])
 MARGIN = 0.01
 """Two models score alike if the interval of their difference lies within a point."""
-SETTINGS = ("LENGTH=64", "STEPS=500", "EVERY=100", "PATIENCE=3", "RATES=(1e-3,)", "SEEDS=3", "BATCH=32")
-DEV = "examples.Examples.limit=2000"
+SETTINGS = (
+    "LENGTH=64", "STEPS=500", "EVERY=100", "PATIENCE=3", "RATES=(1e-3,)", "SEEDS=3", "BATCH=32",
+    "examples.Examples.limit=2000",
+)  # fmt: skip
+"""Of fine-tuning; the limit holds for what is learnt, watched and scored alike."""
 
 
 def commands(data: pathlib.Path, home: pathlib.Path) -> list[list[str]]:
@@ -69,7 +71,7 @@ def commands(data: pathlib.Path, home: pathlib.Path) -> list[list[str]]:
             if seed != SEEDS[0] and model not in PAIRS:
                 continue
             folder = str(home / f"seed_{seed}" / model)
-            limits = [word for setting in (*SETTINGS, DEV) for word in ("--set", setting)]
+            limits = [word for setting in SETTINGS for word in ("--set", setting)]
             tasks = ["--set", f"TASKS='{data / 'tasks'}'"]
             if model in ENCODERS:
                 made += [["eval", folder, task, *tasks, *limits] for task in LABELLING]
@@ -114,12 +116,12 @@ def effect(home: pathlib.Path, one: str, other: str, tasks: tuple[str, ...]) -> 
             if a is not None and b is not None:
                 differences.setdefault(seed, []).extend(x - y for x, y in zip(a, b, strict=True))
     values = [value for each in differences.values() for value in each]
-    if len(values) < 2:
+    half = interval.half(values)
+    if half is None:
         return None
-    half = scipy.stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return {
         "mean": statistics.fmean(values),
-        "half": float(half),
+        "half": half,
         "n": len(values),
         "seeds": {seed: statistics.fmean(each) for seed, each in differences.items()},
     }
@@ -170,9 +172,9 @@ def claims(home: pathlib.Path) -> str:
                 rows.append(said + "– | – | 0 | – | not run |")
                 continue
             seeds = ", ".join(f"{seed}: {100 * value:+.2f}" for seed, value in found["seeds"].items())
-            interval = f"{100 * (found['mean'] - found['half']):+.2f} to {100 * (found['mean'] + found['half']):+.2f}"
+            span = f"{100 * (found['mean'] - found['half']):+.2f} to {100 * (found['mean'] + found['half']):+.2f}"
             rows.append(
-                f"{said}{100 * found['mean']:+.2f} | {interval} | {found['n']} | {seeds} | **{verdict(found, kind)}** |"
+                f"{said}{100 * found['mean']:+.2f} | {span} | {found['n']} | {seeds} | **{verdict(found, kind)}** |"
             )
     return "\n".join(rows)
 

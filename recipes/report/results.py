@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recipes import interval
 from recipes.report import bindings
 
 KEYS = ("model", "task", "metric", "language", "seed", "value")
@@ -63,38 +64,8 @@ def groups(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for group in found.values():
         values = group["values"]
         group["n"], group["mean"] = len(values), statistics.fmean(values)
-        group["half"] = half_interval(values)
+        group["half"] = interval.half(values)
     return list(found.values())
-
-
-def half_interval(values: Sequence[float]) -> float | None:
-    """Half of the 95 % interval of a mean by Student's t: t(0.975, n - 1) s / sqrt(n); None for fewer than two."""
-    if len(values) < 2:
-        return None
-    return t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def t_quantile(share: float, freedom: int) -> float:
-    """The quantile of Student's t distribution, for a share above one half, by bisection."""
-    low, high = 0.0, 1.0
-    while _within(high, freedom) < 2 * share - 1:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < 2 * share - 1 else (low, middle)
-    return (low + high) / 2
-
-
-def _within(t: float, freedom: int) -> float:
-    """P(-t < T < t), in closed form for whole degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term, series = (cosine if odd else 1.0), 0.0
-    for power in range(1 if odd else 0, freedom - 1, 2):
-        series += term
-        term *= cosine**2 * (power + 1) / (power + 2)
-    return 2 / math.pi * (angle + sine * series) if odd else sine * series
 
 
 def _of_stage(stage: Mapping[str, Any], seed: Any) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ def shown(**environment):
     return run.stdout.strip()
 
 
+# Elsewhere there is no glibc to set up, and `wanted` is False.
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
 def test_it_starts_again_with_the_same_words():
     assert shown(JAX_PLATFORMS="cpu") == f"{allocator.TUNABLES} ['a', 'b c'] False"

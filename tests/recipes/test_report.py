@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from recipes import cli
-from recipes.report import bindings, collect, differences, folders, metrics, results, saved
+from recipes.report import bindings, collect, differences, folders, metrics, saved
 
 NOW = 2_000_000.0
 GIN = """from __gin__ import dynamic_registration
@@ -241,11 +241,6 @@ def test_scores_of_eval_and_stages_named_by_seed_are_repeats(tmp_path):
     groups = {(each["model"], each["task"], each["metric"], each["language"]): each for each in read(root)["groups"]}
     assert groups["mlm", "ner", "f1", None]["values"] == [0.5, 0.6] and groups["mlm", "ner", "f1", "de"]["n"] == 2
     assert groups["alone", "held_out", "loss", None]["seeds"] == [0, 1]
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 10, 29, 100])
-def test_student_s_t(freedom):
-    assert results.t_quantile(0.975, freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), rel=1e-9)
 
 
 def test_bindings_are_read_aligned_and_resolved():

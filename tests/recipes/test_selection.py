@@ -83,6 +83,13 @@ def test_a_figure_that_is_not_there_is_refused(tiny):
     assert "'test/loss' is of no evaluation that has `every`, which are ['validation']" in problem
 
 
+def test_what_is_no_number_is_never_the_best(tiny):
+    found = selection.Selection(tiny(*WORSE).value.stages[0], None)
+    for step, loss in ((2, float("nan")), (4, 3.0), (6, float("nan")), (8, 2.0)):
+        found.see(step, {"validation/loss": loss})
+        assert found.step == {2: None, 4: 4, 6: 4, 8: 8}[step]
+
+
 def test_a_mixture_is_scored_part_by_part_and_by_their_plain_mean():
     def answer(part, predicted, wanted):
         return scores.Answer(part=part, predicted=np.array(predicted), wanted=np.array(wanted))

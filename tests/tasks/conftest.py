@@ -8,6 +8,19 @@ from tasks import specials
 SIZE = 1000
 
 
+@pytest.fixture(scope="module")
+def registries():
+    """Leaves SeqIO's registries as they were before the file."""
+    import seqio
+
+    both = (seqio.TaskRegistry, seqio.MixtureRegistry)
+    before = [set(registry.names()) for registry in both]
+    yield
+    for registry, names in zip(both, before):
+        for name in set(registry.names()) - names:
+            registry.remove(name)
+
+
 @pytest.fixture(scope="session")
 def special() -> specials.Specials:
     """Ids 10 .. 899 stand for text."""

@@ -10,19 +10,10 @@ import seqio
 
 from tasks import alignment, downstream, examples, provider
 
+pytestmark = pytest.mark.usefixtures("registries")
+
 EOS = 1
 SPELL = seqio.ByteVocabulary(extra_ids=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def clean():
-    """Leaves the registries as they were."""
-    registries = (seqio.TaskRegistry, seqio.MixtureRegistry)
-    before = [set(registry.names()) for registry in registries]
-    yield
-    for registry, names in zip(registries, before):
-        for name in set(registry.names()) - names:
-            registry.remove(name)
 
 
 def tree(root):

@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
+import seqio
+import tensorflow as tf
 
 from tasks import examples
-
-seqio = pytest.importorskip("seqio")
-
-import tensorflow as tf  # noqa: E402  after the skip above
 
 BYTES = seqio.ByteVocabulary()
 LABELS = seqio.PassThroughVocabulary(size=5)

@@ -8,16 +8,7 @@ import tensorflow_datasets as tfds
 
 from tasks import downstream, seqio_records, tfds_records
 
-
-@pytest.fixture(scope="module", autouse=True)
-def clean():
-    """Leaves the registries as they were."""
-    registries = (seqio.TaskRegistry, seqio.MixtureRegistry)
-    before = [set(registry.names()) for registry in registries]
-    yield
-    for registry, names in zip(registries, before):
-        for name in set(registry.names()) - names:
-            registry.remove(name)
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 def load(name):
