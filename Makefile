@@ -43,7 +43,7 @@ lock: $(READY)
 	@echo "baton: requirements.txt and requirements-dev.txt are locked anew"
 
 reproduce-soltan2023: $(READY)
-	@$(VENV)/bin/python docs/results/soltan2023.py run --data $(DATA) --workdir runs/soltan2023
+	@$(VENV)/bin/python docs/results/soltan2023.py run --data $(DATA) --workdir runs/soltan2023 --jobs 2
 
 clean:
 	rm -rf $(VENV)

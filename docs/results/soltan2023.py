@@ -1,6 +1,7 @@
 """Reproduces Soltan et al. 2023 at a small scale: pretraining, fine-tuning, and the page with the verdicts.
 
     python docs/results/soltan2023.py run --data ../shared/data --workdir runs/soltan2023   resumes; some hours, 2 cores
+        [--jobs 2]   so many commands at a time, the cores divided among them
     python docs/results/soltan2023.py page --workdir runs/soltan2023                         the tables of soltan2023.md
 
 `run` calls `baton` alone and prints each command; `page` reads what the runs left behind. The rule of the verdicts was
@@ -8,12 +9,16 @@ fixed before the first run: see `verdict`.
 """
 
 import argparse
+import concurrent.futures
 import json
+import os
 import pathlib
+import queue
 import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from recipes import interval
 
@@ -40,59 +45,84 @@ WRITERS = (*MODELS[1:6], *MODELS[7:])
 MARGIN = 0.01
 """Two models score alike if the interval of their difference lies within a point."""
 SETTINGS = (
-    "LENGTH=64", "STEPS=500", "EVERY=100", "PATIENCE=3", "RATES=(1e-3,)", "SEEDS=3", "BATCH=32",
-    "examples.Examples.limit=2000",
+    "LENGTH=64", "STEPS=300", "EVERY=100", "PATIENCE=3", "RATES=(1e-3,)", "SEEDS=3", "BATCH=32",
+    "examples.Examples.limit=1000",
 )  # fmt: skip
 """Of fine-tuning; the limit holds for what is learnt, watched and scored alike."""
 
 
-def commands(data: pathlib.Path, home: pathlib.Path) -> list[list[str]]:
-    """What `run` runs, in order; every one of them resumes."""
+def prepare(data: pathlib.Path, home: pathlib.Path) -> list[list[str]]:
+    """The vocabulary and the token store."""
     text = str(data / "pretrain" / "??.txt.gz")
-    made = [
+    return [
         ["vocab", text, "--size", "8000", "--sentences", "200000", "--alpha", "0.5", "--out", str(home / "vocabulary")],
         ["store", text, "--vocabulary", str(home / "vocabulary"), "--validation", "0.01", "--out", str(home / "store")],
     ]
-    store = ["--set", f"STORE='{home / 'store'}'"]
-    for seed in SEEDS:
-        name = "grid" if seed == SEEDS[0] else "pairs"
-        made.append(
-            [
-                "run",
-                f"soltan2023/small/{name}",
-                *store,
-                "--set",
-                f"SEED={seed}",
-                "--workdir",
-                str(home / f"seed_{seed}"),
-            ]
-        )
-        for model in MODELS:
-            if seed != SEEDS[0] and model not in PAIRS:
-                continue
-            folder = str(home / f"seed_{seed}" / model)
-            limits = [word for setting in SETTINGS for word in ("--set", setting)]
-            tasks = ["--set", f"TASKS='{data / 'tasks'}'"]
-            if model in ENCODERS:
-                made += [["eval", folder, task, *tasks, *limits] for task in LABELLING]
-            if model in WRITERS:
-                made.append(["eval", folder, "cldr_translate", *limits])
+
+
+def pretrain(home: pathlib.Path, seed: int) -> list[str]:
+    """The models of a pretraining seed."""
+    recipe = f"soltan2023/small/{'grid' if seed == SEEDS[0] else 'pairs'}"
+    bindings = [f"STORE='{home / 'store'}'", f"SEED={seed}"]
+    return ["run", recipe, *_set(*bindings), "--workdir", str(home / f"seed_{seed}")]
+
+
+def finetune(data: pathlib.Path, home: pathlib.Path, seed: int) -> list[list[str]]:
+    """What is learnt from the models of a pretraining seed."""
+    made, folders = [], _set(f"TASKS='{data / 'tasks'}'")
+    for model in MODELS:
+        if seed != SEEDS[0] and model not in PAIRS:
+            continue
+        start = ["eval", str(home / f"seed_{seed}" / model)]
+        if model in ENCODERS:
+            made += [[*start, task, *folders, *_set(*SETTINGS)] for task in LABELLING]
+        if model in WRITERS:
+            made.append([*start, "cldr_translate", *_set(*SETTINGS)])
     return made
 
 
-def run(data: pathlib.Path, home: pathlib.Path) -> None:
-    """Runs what isn't done yet."""
+def _set(*bindings: str) -> list[str]:
+    return [word for binding in bindings for word in ("--set", binding)]
+
+
+def run(data: pathlib.Path, home: pathlib.Path, jobs: int) -> None:
+    """Runs what isn't done yet, `jobs` commands at a time; a seed is scored as soon as its models are trained."""
     home.mkdir(parents=True, exist_ok=True)
-    for words in commands(data, home):
-        mark = home / "done" / shlex.join(words).replace("/", "_")[:200]
-        if mark.exists():
-            continue
-        print("$ baton", shlex.join(words), flush=True)
-        code = subprocess.run([pathlib.Path(sys.executable).parent / "baton", *words]).returncode
-        if code:
-            raise SystemExit(code)
-        mark.parent.mkdir(exist_ok=True)
-        mark.touch()
+    cores: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+    own = sorted(os.sched_getaffinity(0))
+    for job in range(jobs):
+        cores.put(set(own[job::jobs]))
+    for words in prepare(data, home):
+        _baton(words, home, set(own))
+
+    def baton(words: Sequence[str]) -> None:
+        mine = cores.get()
+        try:
+            _baton(words, home, mine)
+        finally:
+            cores.put(mine)
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        trained = {pool.submit(baton, pretrain(home, seed)): seed for seed in SEEDS}
+        scored = []
+        for future in concurrent.futures.as_completed(trained):
+            future.result()
+            scored += [pool.submit(baton, words) for words in finetune(data, home, trained[future])]
+        for future in scored:
+            future.result()
+
+
+def _baton(words: Sequence[str], home: pathlib.Path, cores: set[int]) -> None:
+    mark = home / "done" / shlex.join(words).replace("/", "_")[:200]
+    if mark.exists():
+        return
+    print("$ baton", shlex.join(words), flush=True)
+    command = [pathlib.Path(sys.executable).parent / "baton", *words]
+    code = subprocess.run(command, preexec_fn=lambda: os.sched_setaffinity(0, cores)).returncode
+    if code:
+        raise SystemExit(code)
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
 
 
 def score(home: pathlib.Path, seed: int, model: str, task: str, train: str = "en") -> list[float] | None:
@@ -249,9 +279,10 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "page"))
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("../shared/data"))
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/soltan2023"))
+    parser.add_argument("--jobs", type=int, default=1, help="commands at a time, on cores of their own")
     given = parser.parse_args()
     if given.what == "run":
-        run(given.data, given.workdir)
+        run(given.data, given.workdir, given.jobs)
     page(given.workdir)
 
 
