@@ -1,0 +1,1 @@
+"""Onto TPU VMs: `baton submit`. Imports neither JAX nor TensorFlow."""
