@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from recipes import allocator, commands, recipe
+from recipes.launch import command as launch
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     _device_flags(sub)
     sub.add_argument("--json", action="store_true", help="print the plan as JSON")
     sub.add_argument("--full", action="store_true", help="print every parameter of every handoff")
+
+    sub = add("submit", launch.submit, "run a recipe on a TPU that is made for it and deleted after it")
+    launch.flags(sub)
+    _set_flags(sub)
 
     sub = add("preview", commands.preview, "decoded examples, masks, packing, lengths: of a mixture or a stage")
     sub.add_argument("name", help="a SeqIO task or mixture, a token store, or RECIPE.gin:STAGE")

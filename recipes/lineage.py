@@ -92,11 +92,15 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the code that runs, with `+` when the tree differs from it; None outside a git checkout."""
+    """The commit of the code that runs, with `+` when the tree differs from it; None where nothing tells.
+
+    Outside a git checkout the file COMMIT tells, which `baton submit` packs.
+    """
     try:
         git = ["git", "-C", str(config.ROOT)]
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        return None
+        packed = config.ROOT / "COMMIT"
+        return packed.read_text().strip() if packed.is_file() else None
     return head + ("+" if changes.strip() else "")

@@ -92,6 +92,7 @@ def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int | None, clock: i
         "tokens": _tokens(stage) * stage.steps,
         "flops": cost.flops * stage.steps,
         "training_units": cost.training_units * stage.steps,
+        "store": getattr(stage.data, "store", None),
         "handoff": {},
         "mesh": shape,
         "bytes_per_device": {
