@@ -139,7 +139,12 @@ def _stop(known: record.Record) -> int:
     if node is not None and node["state"] == "READY":
         _say(f"the run has {Patience().grace} s to save")
         on.stop(Patience().grace)
-    known.cloud.run(known.cloud.delete(known.name), 900)
+    try:
+        known.cloud.run(known.cloud.delete(known.name), 900)
+    except gcloud.Failed:
+        # The process that watches the run may have been first.
+        if known.cloud.node(known.name) is not None:
+            raise
     known.forget()
     return _end(workers.Ended(code=0, line=f"deleted {known.name}; the same submission goes on from what was saved"))
 

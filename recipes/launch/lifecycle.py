@@ -110,21 +110,24 @@ class Submission:
 
     def _attempt(self) -> Ended:
         """Makes the TPU ready, unless it still is, and runs the job once."""
+        ready = False
         try:
             if not (self.made and self._ready()):
                 left = self.clean()
                 if left:
                     return left
                 self._create()
+                ready = True
                 self.say(f"installing on {self.job.on.hosts} workers")
                 self.workers.install(self.packed, self.patience.install)
+            ready = True
             self.workers.start(self.job.run())
             self.say("running; what follows is the log of worker 0")
             return self._watch()
         except gcloud.Failed as error:
-            late = error.code is None
-            scarce = not late and "uota" not in error.said and any(word in error.said for word in _SCARCE)
-            return Ended(code=1, line=str(error), again=scarce or (self.made and not late and self._vanished()))
+            # Before it was ready, only a full zone is worth another try; after that, only the loss of the TPU.
+            scarce = "uota" not in error.said and any(word in error.said for word in _SCARCE)
+            return Ended(code=1, line=str(error), again=self._vanished() if ready else scarce)
 
     def _create(self) -> None:
         job, began = self.job, time.monotonic()
@@ -148,8 +151,6 @@ class Submission:
         misses, first = 0, None
         while True:
             time.sleep(self.patience.poll)
-            if self._stopping():
-                return Ended(code=recipe.PREEMPTED, line="stopped by `baton submit stop`")
             try:
                 self.workers.relay()
                 states = self.workers.look()

@@ -42,11 +42,11 @@ class Cloud:
         for name in ("nodes", "requests", "faults", "bin", "path"):
             (folder / name).mkdir(parents=True)
         stand_in = (pathlib.Path(__file__).parent / "stand_in_gcloud.py").read_text()
-        self._script("path/gcloud", f"#!{sys.executable}\n{stand_in}")
+        self._script("path/gcloud", f"#!{sys.executable} -S\n{stand_in}")
         self._script("bin/uv", '#!/bin/bash\necho "$*" >> "$HOME/installed"\n[ "$1" = venv ] || exit 0\n'
                      'mkdir -p .venv/bin && cp "$STAND_IN/bin/worker_python" .venv/bin/python\n')  # fmt: skip
         self._script("bin/python3", '#!/bin/bash\necho "$*" >> "$HOME/installed"\n'
-                     'mkdir -p "$5/bin" && cp "$STAND_IN/bin/uv" "$5/bin/uv"\n')  # fmt: skip
+                     'mkdir -p "$6/bin" && cp "$STAND_IN/bin/uv" "$6/bin/uv"\n')  # fmt: skip
         (folder / "fake_run.py").write_text(FAKE_RUN)
         self._script("bin/worker_python", f'#!/bin/bash\nexec {sys.executable} "$STAND_IN/fake_run.py" "$@"\n')
         self.environment = {
@@ -95,14 +95,15 @@ class Cloud:
         """Whether the log of a node's worker 0 has this text."""
         return any(text in log.read_text() for log in self.folder.glob(f"nodes/{name}/worker-0/baton-*/log"))
 
-    def when(self, true, then):
+    def when(self, true, then, seconds=20):
         """In a thread: waits for `true()`, then does `then()`."""
 
         def wait():
-            until = time.monotonic() + 60
-            while not true() and time.monotonic() < until:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                if true():
+                    return then()
                 time.sleep(0.02)
-            then()
 
         thread = threading.Thread(target=wait, daemon=True)
         thread.start()

@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+import pathlib
+import sys
 
-import cloud as clouds
 import pytest
 
 from recipes import recipe
 from recipes.launch import command, record
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import cloud as clouds  # noqa: E402  a module beside this one, which pytest's importlib mode doesn't find by itself
 
 
 @pytest.fixture
