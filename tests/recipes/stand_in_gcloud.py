@@ -133,8 +133,9 @@ def chosen(name, words):
 def ssh(kind, words):
     script = next(word.partition("=")[2] for word in words if word.startswith("--command="))
     running = []
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for home in chosen(words[0], words):
-        here = {**os.environ, "HOME": str(home), "PATH": f"{HOME / 'bin'}:{os.environ['PATH']}"}
+        here = {**inherited, "HOME": str(home), "PATH": f"{HOME / 'bin'}:{os.environ['PATH']}"}
         running.append(subprocess.Popen(["bash", "-c", script], cwd=home, env=here, stdin=subprocess.DEVNULL))
     codes = [process.wait() for process in running]
     sys.exit(next((code for code in codes if code), 0))

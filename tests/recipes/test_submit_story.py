@@ -32,7 +32,6 @@ exec {python} "${{words[@]}}"
 @pytest.mark.skipif(not (clouds.ROOT / ".git").exists(), reason="submit packs a git checkout, which this isn't")
 def test_two_stages_over_two_hosts_preempted_in_the_middle(store, tmp_path, monkeypatch):
     cloud = clouds.Cloud(tmp_path / "cloud", monkeypatch)
-    monkeypatch.delenv("PYTHONPATH")  # the workers run what was sent
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "/tmp/baton_jax_cache"))
     with socket.socket() as free:
         free.bind(("localhost", 0))
