@@ -72,7 +72,7 @@ class Processes:
 
 def run(store, workdir, count: int, devices: int, *overrides: str, logs=None) -> Processes:
     """`baton run` of the first two stages of a shipped recipe, shrunk, on `count` processes of `devices` each."""
-    bindings = [f"STORE='{store}'", "VOCABULARY=384", "MLM_STEPS=16", "FROZEN_STEPS=16", "SAVE_STEPS=2", "RATE=1e-3"]
+    bindings = [f"STORE='{store}'", "VOCABULARY=384", "MLM_STEPS=10", "FROZEN_STEPS=10", "SAVE_STEPS=2", "RATE=1e-3"]
     bindings += [f"{stage}/Stage.log_every=1" for stage in ("mlm", "frozen")]
     given = [word for binding in (*bindings, *overrides) for word in ("--set", binding)]
     port = free_port()
