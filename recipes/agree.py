@@ -30,7 +30,7 @@ def first(make: Callable[[], Any]) -> Any:
     if jax.process_count() == 1:
         return make()
     told = _attempt(make) if jax.process_index() == 0 else {}
-    text = json.dumps(told).encode()
+    text = json.dumps(told, default=float).encode()
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     told = _read(multihost_utils.broadcast_one_to_all(_padded(text if jax.process_index() == 0 else b"", size)))
     if "mistake" in told:
@@ -42,7 +42,7 @@ def everyone(value: Any) -> list[Any]:
     """The JSON value of each process, by process."""
     if jax.process_count() == 1:
         return [value]
-    text = json.dumps(value).encode()
+    text = json.dumps(value, default=float).encode()
     size = int(np.max(multihost_utils.process_allgather(np.int32(len(text)))))
     return [_read(row) for row in multihost_utils.process_allgather(_padded(text, size))]
 
