@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from recipes import recipe
+from recipes import agree, recipe
 
 HASHED_BYTES = 1 << 30
 COMPLETE = "complete"
@@ -35,7 +35,7 @@ class Checkpoints:
         self._save = save
         self.pinned: int | None = None
         """A step that stays whatever `save` says."""
-        _remove_incomplete(self._root)
+        agree.first(lambda: _remove_incomplete(self._root))
         self._finishing: futures.Future[None] | None = None
         self._finisher = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._manager = ocp.CheckpointManager(
@@ -74,6 +74,11 @@ class Checkpoints:
 
     def newest(self) -> int | None:
         """The newest step whose files are as they were written; damaged ones are set aside, loudly."""
+        step = agree.first(self._sound)
+        self._manager.reload()
+        return step
+
+    def _sound(self) -> int | None:
         for step in sorted(steps(self._root), reverse=True):
             folder = self._root / str(step)
             fault = damage(folder)
@@ -84,15 +89,12 @@ class Checkpoints:
             if aside.exists():
                 aside.rmtree()
             folder.rename(aside)
-            self._manager.reload()
         return None
 
     def forget_after(self, step: int) -> None:
         """Removes the checkpoints of later steps, so that `step` is the newest."""
         self.wait()
-        for later in steps(self._root) if jax.process_index() == 0 else ():
-            if later > step:
-                (self._root / str(later)).rmtree()
+        agree.first(lambda: [(self._root / str(later)).rmtree() for later in steps(self._root) if later > step])
         self._manager.reload()
 
     def restore(self, step: int, params: Mapping[str, Any], opt_state: Any) -> tuple[dict[str, jax.Array], Any]:
@@ -202,7 +204,7 @@ def read(folder: str | os.PathLike[str], leaves: Mapping[str, Any], item: str = 
 
 
 def digest(params: Mapping[str, Any]) -> str:
-    """sha256 over the sorted leaves: path, dtype, shape and bytes of each."""
+    """sha256 over the sorted leaves: path, dtype, shape and bytes of each; of several processes, on all of them."""
     return _digest((path, params[path]) for path in sorted(params))
 
 
@@ -215,7 +217,7 @@ def digest_of(folder: str | os.PathLike[str]) -> str:
 def _digest(leaves: Iterable[tuple[str, Any]]) -> str:
     total = hashlib.sha256()
     for path, value in leaves:
-        array = np.asarray(value)
+        array = agree.whole(value)
         total.update(f"{path} {array.dtype} {array.shape}\n".encode())
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
@@ -276,7 +278,7 @@ def _mark(file: epath.Path, hashed: bool) -> dict[str, Any]:
 
 
 def _remove_incomplete(root: epath.Path) -> None:
-    if not root.is_dir() or jax.process_index() != 0:
+    if not root.is_dir():
         return
     for child in root.iterdir():
         if child.is_dir() and not (child / COMPLETE).exists():

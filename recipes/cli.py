@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("run", commands.run, "run or resume a recipe, every stage in order")
     _recipe_flags(sub)
     _device_flags(sub)
+    _host_flags(sub)
     sub.add_argument("--workdir", required=True, help="one directory a run, local or gs://")
     sub.add_argument("--until", metavar="STAGE", help="stop after this stage")
     sub.add_argument("--allow-config-change", action="store_true", help="go on with a recipe that was changed")
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("task", nargs="+", help="a gin file that binds a finetune.Task, or the name of one in gin/tasks")
     _set_flags(sub)
     _device_flags(sub)
+    _host_flags(sub)
 
     sub = add(
         "report", commands.report, "one self-contained HTML page: curves, lineage, handoffs, compute, comparisons"
@@ -153,6 +155,14 @@ def _device_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--devices", type=_count, default=None, help="devices to plan for; on a CPU, how many to make of it"
     )
+
+
+def _host_flags(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--distributed", choices=("auto",), help="several hosts, as the TPU pod or the cluster tells")
+    sub.add_argument("--coordinator", metavar="HOST:PORT", help="several hosts: where process 0 meets the others")
+    sub.add_argument("--processes", type=_count, metavar="N", help="how many processes there are")
+    sub.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
+    sub.add_argument("--join-seconds", type=_count, default=300, metavar="S", help="how long they wait for each other")
 
 
 def _text_flags(sub: argparse.ArgumentParser) -> None:

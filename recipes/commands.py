@@ -22,21 +22,21 @@ def mistakes() -> Iterator[None]:
 
 def run(arguments: argparse.Namespace) -> None:
     """`baton run`."""
-    from recipes import progress, summary
     from recipes import run as runs
+    from recipes import summary
 
     _imports(arguments)
     resolved = _recipe(arguments)
     _jax(arguments)
-    console = progress.console()
-    runs.run(
-        resolved,
-        arguments.workdir,
-        until=arguments.until,
-        allow_config_change=arguments.allow_config_change,
-        console=console,
-    )
-    summary.show(resolved.value, arguments.workdir, console)
+    with _joined(arguments) as console:
+        runs.run(
+            resolved,
+            arguments.workdir,
+            until=arguments.until,
+            allow_config_change=arguments.allow_config_change,
+            console=console,
+        )
+        summary.show(resolved.value, arguments.workdir, console)
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -135,24 +135,24 @@ def convert(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """`baton eval`."""
-    from recipes import config, downstream, finetune, progress
+    from recipes import config, downstream, finetune
 
     _imports(arguments)
-    with mistakes():
-        start = finetune.source(arguments.stage)
-        vocabulary = [f"VOCABULARY={start.stage.data.store!r}"] if hasattr(start.stage.data, "store") else []
-        tasks = [
-            config.load(
-                name, [*vocabulary, *arguments.set], overlays=arguments.overlay, of=finetune.Task, folder="tasks"
-            ).value
-            for name in arguments.task
-        ]
     _jax(arguments)
-    console = progress.console()
-    for task in tasks:
+    with _joined(arguments) as console:
         with mistakes():
-            found = downstream.evaluate(arguments.stage, task, console)
-        console.print("\n".join(downstream.lines(found)), highlight=False)
+            start = finetune.source(arguments.stage)
+            vocabulary = [f"VOCABULARY={start.stage.data.store!r}"] if hasattr(start.stage.data, "store") else []
+            tasks = [
+                config.load(
+                    name, [*vocabulary, *arguments.set], overlays=arguments.overlay, of=finetune.Task, folder="tasks"
+                ).value
+                for name in arguments.task
+            ]
+        for task in tasks:
+            with mistakes():
+                found = downstream.evaluate(arguments.stage, task, console)
+            console.print("\n".join(downstream.lines(found)), highlight=False)
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -209,6 +209,22 @@ def _imports(arguments: argparse.Namespace) -> None:
             importlib.import_module(module)
         except ImportError as error:
             raise recipe.Mistake(f"--import {module}: {error}; it must be importable from here") from error
+
+
+@contextmanager
+def _joined(arguments: argparse.Namespace) -> Iterator[Any]:
+    """Inside, this process is one of a run's where flags or environment say so; gives the terminal to process 0."""
+    import jax
+    import rich.console
+
+    from recipes import hosts, progress
+
+    given = arguments.coordinator, arguments.processes, arguments.process
+    at = hosts.place(*given, seconds=arguments.join_seconds)
+    if arguments.distributed == "auto" and at is None:
+        at = hosts.Place(seconds=arguments.join_seconds)
+    with hosts.joined(at):
+        yield progress.console() if jax.process_index() == 0 else rich.console.Console(quiet=True)
 
 
 def _jax(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import rich.console
 from etils import epath
 
-from recipes import config, finetune, interval, recipe, run, spell
+from recipes import agree, config, finetune, interval, recipe, run, spell
 
 SCORES = "scores.json"
 
@@ -55,10 +55,14 @@ def evaluate(folder: str, task: finetune.Task, console: rich.console.Console) ->
             for part in _parts(results[0]["scores"], f"test/{task.figure}/")
         },
     }
+    agree.first(lambda: _write(home, found))
+    return found
+
+
+def _write(home: epath.Path, found: Mapping[str, Any]) -> None:
     temporary = home / f"{SCORES}.tmp"
     temporary.write_text(json.dumps(found, indent=1))
     temporary.replace(home / SCORES)
-    return found
 
 
 def _run(

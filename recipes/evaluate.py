@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from recipes import figures, mesh, recipe, scores
+from recipes import agree, figures, mesh, recipe, scores, shares
 from recipes import state as states
 from recipes import step as steps
 
@@ -45,13 +45,13 @@ class Scorer:
             self._steps[each.name] = steps.compile_eval(self._stage, data, self._rules, self._layout)
         step = self._steps[each.name]
         total = figures.Sums(data.parts())
-        for batch in batches(data, each.batches, self._stage.batch):
+        for batch in batches(data, each.batches, self._stage.batch, self._layout.mesh):
             total.add(jax.device_get(dict(step(params, mesh.put(batch, self._layout.mesh)))))
         found = total.means()
         if each.score is not None:
-            rows = batches(data, each.batches, self._stage.batch)
-            answers = each.score.answers(self._stage.model, params, data, rows, self._layout.mesh)
-            found |= by_part(each.score, answers, data.parts())
+            rows, score = batches(data, each.batches, self._stage.batch, self._layout.mesh), each.score
+            answers = score.answers(self._stage.model, params, data, rows, self._layout.mesh)
+            found |= agree.first(lambda: by_part(score, answers, data.parts()))
         return found
 
 
@@ -71,9 +71,9 @@ def held_out(stage: recipe.Stage, each: recipe.Evaluate) -> Any:
     return dataclasses.replace(stage.data, split=each.split) if each.data is None else each.data
 
 
-def batches(data: Any, count: int | None, rows: int) -> Iterator[Mapping[str, np.ndarray]]:
+def batches(data: Any, count: int | None, rows: int, over: jax.sharding.Mesh) -> Iterator[Mapping[str, np.ndarray]]:
     """This process's rows of `count` batches of `data`, the same ones at every call, or of one pass over all of it."""
-    here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    here = shares.own(over)
     if count is None:
         yield from data.once(rows, **here)
         return

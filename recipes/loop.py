@@ -5,7 +5,9 @@ The contract:
 2. A step is: take a batch, dispatch the update, then look at the previous one. Nothing waits for the device on purpose.
 3. A save after step n holds n updates. The batch is a function of (seed, step), so there is no iterator to save.
 4. `state.step` counts this stage's updates. An evaluation at step n sees the parameters after n updates.
-5. All processes reach the same saves; the first one alone writes metrics and the final `done`.
+5. All processes do the same at the same step: what each wishes (to stop, or a save that is due by the clock) is known
+   to all one step later, and figures that decide something are those of process 0 (recipes/agree.py). The first process
+   alone writes metrics and the final `done`.
 6. The stage ends with a checkpoint at exactly `steps`, or with its best one where it looks for that, then `done`; the
    next stage starts from disk.
 """
@@ -21,7 +23,21 @@ import jax
 import rich.console
 from etils import epath
 
-from recipes import checkpoint, config, costing, evaluate, journal, lineage, mesh, progress, recipe, selection, window
+from recipes import (
+    agree,
+    checkpoint,
+    config,
+    costing,
+    evaluate,
+    journal,
+    lineage,
+    mesh,
+    progress,
+    recipe,
+    selection,
+    shares,
+    window,
+)
 from recipes import start as starts
 from recipes import state as states
 from recipes import step as steps
@@ -56,12 +72,13 @@ def train(
         state, done = start.state, int(start.state.step)
         book.resume(done)
         book.say(_opening(stage, start, layout, done))
-        feed = opened.enter_context(contextlib.closing(_feed(stage, done + clock)))
+        feed = opened.enter_context(contextlib.closing(_feed(stage, done + clock, over)))
         tick = opened.enter_context(progress.bar(console, stage.name, stage.steps, done))
         scorer = evaluate.Scorer(stage, rules, layout)
         shown = window.Window(stage, clock, start.tokens)
         chosen = selection.Selection(stage, start.best)
         checkpoints.pinned = chosen.step
+        agreed = agree.Wishes(over)
         pending: collections.deque[tuple[int, Mapping[str, Any]]] = collections.deque()
         saved_at = time.monotonic()
         while done < stage.steps and not chosen.exhausted:
@@ -71,15 +88,16 @@ def train(
             state, stats = update(state, mesh.put(batch, over))
             done += 1
             pending.append((done, stats))
-            stop = stopping() and done < stage.steps
-            scores, saves = scorer.due(done), stop or _saves(stage, done, time.monotonic() - saved_at)
+            stop, overdue = agreed(stopping(), _overdue(stage, time.monotonic() - saved_at))
+            stop = stop and done < stage.steps
+            scores, saves = scorer.due(done), stop or overdue or _saves(stage, done)
             while len(pending) > (0 if saves or scores else 1):
                 step, stats = pending.popleft()
                 tick(step, f"loss {shown.add(step, stats):.3f}")
                 if step % stage.log_every == 0 or step == stage.steps:
                     book.report(step, stage.steps, shown.close(step))
             if scores:
-                for found in scorer.run(state.params, done):
+                for found in map(_agreed, scorer.run(state.params, done)):
                     book.report(done, stage.steps, found)
                     chosen.see(done, found)
             if saves or chosen.step == done:
@@ -87,6 +105,7 @@ def train(
                 manifest = _manifest(stage, resolved, state, start, shown.tokens, clock, chosen.record())
                 checkpoints.save(done, state.params, state.opt_state, manifest)
                 saved_at = time.monotonic()
+                agreed.forget()
             if stop:
                 checkpoints.wait()
                 raise recipe.Preempted(f"stage {stage.name!r} saved step {done}; the same command goes on from there")
@@ -97,24 +116,32 @@ def train(
             checkpoints.forget_after(chosen.step)
             params, _ = checkpoints.restore(chosen.step, layout.shapes.params, layout.shapes.opt_state)
         scores = {}
-        for found in scorer.run(params):
+        for found in map(_agreed, scorer.run(params)):
             book.report(done, stage.steps, found)
             scores |= found
-        return _finish(directory, spent, scores, book)
+        record = agree.first(lambda: _finish(directory, spent, scores))
+        book.say(f"done: {record['step']:,} steps, {spent['tokens']:,} tokens, {spent['flops']:.3g} FLOPs")
+        return record
 
 
-def _feed(stage: recipe.Stage, start: int) -> Any:
+def _feed(stage: recipe.Stage, start: int, over: jax.sharding.Mesh) -> Any:
     """This process's rows of the batches `start`, `start` + 1, ..."""
-    here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    return stage.data.feed(batch=stage.batch, seed=stage.seed, start=start, **here)
+    return stage.data.feed(batch=stage.batch, seed=stage.seed, start=start, **shares.own(over))
 
 
-def _saves(stage: recipe.Stage, done: int, seconds: float) -> bool:
-    """Whether a save is due after `done` updates, `seconds` after the last one."""
-    save = stage.save
-    by_step = save.steps is not None and done % save.steps == 0
-    by_time = save.minutes is not None and seconds > 60 * save.minutes
-    return done == stage.steps or by_step or by_time
+def _agreed(found: Mapping[str, float]) -> dict[str, float]:
+    """The figures as process 0 has them, since what follows from them must be the same everywhere."""
+    return agree.first(lambda: dict(found))
+
+
+def _saves(stage: recipe.Stage, done: int) -> bool:
+    """Whether a save is due after `done` updates."""
+    return done == stage.steps or (stage.save.steps is not None and done % stage.save.steps == 0)
+
+
+def _overdue(stage: recipe.Stage, seconds: float) -> bool:
+    """Whether a save is due `seconds` after the last one."""
+    return stage.save.minutes is not None and seconds > 60 * stage.save.minutes
 
 
 def _manifest(
@@ -127,7 +154,7 @@ def _manifest(
     best: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     step = int(state.step)
-    small = sum(value.nbytes for value in state.params.values()) <= DIGEST_BYTES and jax.process_count() == 1
+    small = sum(value.nbytes for value in state.params.values()) <= DIGEST_BYTES
     return lineage.manifest(
         resolved=resolved,
         stage=stage,
@@ -159,16 +186,12 @@ def _opening(stage: recipe.Stage, start: starts.Start, layout: states.Layout, do
     return f"{origin}; {moving:,} of {total:,} parameters train, {stage.steps} steps of {stage.batch} rows"
 
 
-def _finish(
-    directory: epath.Path, spent: Mapping[str, float], scores: Mapping[str, float], book: journal.Journal
-) -> dict[str, Any]:
+def _finish(directory: epath.Path, spent: Mapping[str, float], scores: Mapping[str, float]) -> dict[str, Any]:
     """Writes `done`, the last file of a stage, from its last checkpoint's manifest and what all its steps cost."""
     manifest = checkpoint.manifest(directory)
     record = {name: manifest[name] for name in ("recipe", "stage", "step", "params_digest")}
     record |= {"spent": dict(spent), "scores": dict(scores)}
-    if jax.process_index() == 0:
-        temporary = directory / "done.tmp"
-        temporary.write_text(json.dumps(record, indent=1))
-        temporary.replace(directory / "done")
-    book.say(f"done: {record['step']:,} steps, {spent['tokens']:,} tokens, {spent['flops']:.3g} FLOPs")
+    temporary = directory / "done.tmp"
+    temporary.write_text(json.dumps(record, indent=1))
+    temporary.replace(directory / "done")
     return record

@@ -12,7 +12,7 @@ from typing import Any
 from recipes import paths
 
 CARRIED = ("opt_state", "clock")
-MISTAKE, PREEMPTED = 2, 75
+MISTAKE, LOST, PREEMPTED = 2, 69, 75
 """Exit codes of the command."""
 
 
@@ -22,6 +22,10 @@ class Mistake(ValueError):
 
 class Preempted(Exception):
     """The run was told to stop; it has saved, and the same command goes on from there. Exit code 75."""
+
+
+class Lost(Exception):
+    """Another process of the run has died; the same command goes on from the last checkpoint. Exit code 69."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,10 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import rich.console
 from etils import epath
 
-from recipes import config, loop, mesh, plan, recipe
+from recipes import agree, config, hosts, lineage, loop, mesh, plan, recipe
 
 
 def run(
@@ -33,26 +32,39 @@ def run(
 
     Raises:
       recipe.Mistake: the plan has a problem; nothing has been allocated or written.
-      recipe.Preempted: told to stop by SIGTERM or SIGINT, and saved.
+      recipe.Preempted: told to stop by SIGTERM or SIGINT, this process or another of the run, and saved.
+      recipe.Lost: another process of the run has died.
     """
+    with hosts.losing():
+        return _run(resolved, workdir, until, allow_config_change, console)
+
+
+def _run(
+    resolved: config.Resolved,
+    workdir: str,
+    until: str | None,
+    allow_config_change: bool,
+    console: rich.console.Console | None,
+) -> dict[str, dict[str, Any]]:
     console = console or rich.console.Console()
     of: recipe.Recipe = resolved.value
+    hosts.require_joined()
+    flags = f"--until {until} --allow-config-change {allow_config_change}"
+    here = {"the recipe": resolved.text, "the command": flags, "the environment": _environment()}
+    agree.same(f"recipe {of.name!r}", here)
     if until is not None:
         of.stage(until)
     folder = epath.Path(workdir)
-    _refuse_another(resolved, folder, allow_config_change)
-    for problem in plan.make(of, data=True).problems:
-        raise recipe.Mistake(problem)
-    folder.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0:
-        (folder / "recipe.gin").write_text(resolved.text)
+    agree.first(lambda: _refuse_another(resolved, folder, allow_config_change))
+    agree.check(lambda: next(iter(plan.make(of, data=True).problems), None))
+    agree.first(lambda: _begin(folder, resolved))
+    agree.shared(folder)
     over = mesh.build(of.mesh)
     finished: dict[str, dict[str, Any]] = {}
     with _told_to_stop() as stopping:
         for stage in of.stages:
-            finished[stage.name] = done(folder / stage.name) or loop.train(
-                stage, resolved, folder, over, console, stopping
-            )
+            ended = agree.first(lambda stage=stage: done(folder / stage.name))
+            finished[stage.name] = ended or loop.train(stage, resolved, folder, over, console, stopping)
             if stage.name == until:
                 break
     return finished
@@ -62,6 +74,16 @@ def done(stage: epath.Path) -> dict[str, Any] | None:
     """What a stage's `done` file says, or None while it isn't done."""
     file = stage / "done"
     return json.loads(file.read_text()) if file.exists() else None
+
+
+def _environment() -> str:
+    """What decides beside the recipe what a process computes, a line each."""
+    return "\n".join([f"commit {lineage.commit()}", *(f"{name} {text}" for name, text in lineage.versions().items())])
+
+
+def _begin(folder: epath.Path, resolved: config.Resolved) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.gin").write_text(resolved.text)
 
 
 def _refuse_another(resolved: config.Resolved, folder: epath.Path, allowed: bool) -> None:

@@ -2,6 +2,7 @@
 
 A score does two things: `answers` asks the model about every example, `measure` turns answers into figures. Between
 the two, recipes/evaluate.py sorts the answers by part, so that a mixture of languages is scored language by language.
+Of several processes each knows all answers, in the order of the examples, and the first one measures.
 `whole` says whether a score needs every example once, in order (Evaluate.batches = None).
 """
 
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 
 from models import decoding
-from recipes import mesh
+from recipes import mesh, shares
 from tasks import answers as passages
 from tasks import metrics
 
@@ -159,9 +160,11 @@ class Passages:
         found: list[Answer] = []
         rows, names = data.references(), data.parts()
         for batch in batches:
-            logits = np.asarray(read(params, mesh.put(batch, over)), np.float32)
-            for row in np.flatnonzero(batch["encoder_segments"].any(axis=1)):
-                part = int(batch["part"][row])
+            made = read(params, mesh.put(batch, over))
+            whole = shares.gather({"made": made, **_of(batch, "part", "encoder_segments")}, over)
+            logits = whole["made"].astype(np.float32)
+            for row in np.flatnonzero(whole["encoder_segments"].any(axis=1)):
+                part = int(whole["part"][row])
                 language = names[part].rpartition(":")[2] if self.normalise == "language" else ""
                 wanted = {**rows[len(found)], "language": language}
                 found.append(Answer(part=part, predicted=logits[row], wanted=wanted))
@@ -183,11 +186,17 @@ def _labelled(model: Any, params: Any, batches: Batches, over: jax.sharding.Mesh
     """The most probable class at each target, one array an example that has any."""
     label = jax.jit(lambda params, batch: model.apply(params, batch).logits.argmax(axis=-1))
     for batch in batches:
-        given, weights, wanted = np.asarray(label(params, mesh.put(batch, over))), batch["weights"], batch["targets"]
+        made = label(params, mesh.put(batch, over))
+        whole = shares.gather({"made": made, **_of(batch, "part", "weights", "targets")}, over)
+        given, weights, wanted = whole["made"], whole["weights"], whole["targets"]
         for row in np.flatnonzero(weights.sum(axis=tuple(range(1, weights.ndim)))):
             there = np.atleast_1d(weights[row]) > 0
             predicted, own = np.atleast_1d(given[row])[there], np.atleast_1d(wanted[row])[there]
-            yield Answer(part=int(batch["part"][row]), predicted=predicted, wanted=own)
+            yield Answer(part=int(whole["part"][row]), predicted=predicted, wanted=own)
+
+
+def _of(batch: Mapping[str, np.ndarray], *names: str) -> dict[str, np.ndarray]:
+    return {name: batch[name] for name in names}
 
 
 def _written(
@@ -198,8 +207,9 @@ def _written(
     ids = {"start": special.start, "end": special.eos, "pad": special.pad}
     for batch in batches:
         search = decoding.Search(length=batch["targets"].shape[1], beams=beams, length_penalty=length_penalty, **ids)
-        written = np.asarray(decoding.decode(model, params, mesh.put(batch, over), search=search).tokens)
-        for row in np.flatnonzero(batch["weights"].sum(axis=1)):
-            wanted = batch["targets"][row][batch["weights"][row] > 0]
-            predicted, own = data.text(written[row]), data.text(wanted)
-            yield Answer(part=int(batch["part"][row]), predicted=predicted, wanted=own)
+        made = decoding.decode(model, params, mesh.put(batch, over), search=search).tokens
+        whole = shares.gather({"made": made, **_of(batch, "part", "weights", "targets")}, over)
+        for row in np.flatnonzero(whole["weights"].sum(axis=1)):
+            wanted = whole["targets"][row][whole["weights"][row] > 0]
+            predicted, own = data.text(whole["made"][row]), data.text(wanted)
+            yield Answer(part=int(whole["part"][row]), predicted=predicted, wanted=own)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from recipes import checkpoint, handoff, lineage, recipe
+from recipes import agree, checkpoint, handoff, lineage, recipe
 from recipes import state as states
 
 
@@ -42,7 +42,8 @@ def clock(stage: recipe.Stage, workdir: epath.Path) -> int:
     """The schedule position at the stage's first step: where its source stood, when the handoff carries the clock."""
     if stage.start is None or "clock" not in stage.start.carry:
         return 0
-    found = checkpoint.manifest(source_folder(stage.start, workdir))
+    folder = source_folder(stage.start, workdir)
+    found = agree.first(lambda: checkpoint.manifest(folder))
     return found["clock"] + found["step"]
 
 
@@ -68,7 +69,7 @@ def decide(
 def _resume(
     stage: recipe.Stage, step: int, layout: states.Layout, checkpoints: checkpoint.Checkpoints, workdir: epath.Path
 ) -> Start:
-    manifest = checkpoint.manifest(workdir / stage.name, step)
+    manifest = agree.first(lambda: checkpoint.manifest(workdir / stage.name, step))
     params, opt_state = checkpoints.restore(step, layout.shapes.params, layout.shapes.opt_state)
     scalars = {name: states.zero(layout, manifest[name]) for name in ("step", "skipped", "streak")}
     state = states.TrainState(params=params, opt_state=opt_state, **scalars)
@@ -80,9 +81,9 @@ def _resume(
 
 def _hand_over(stage: recipe.Stage, start: recipe.Handoff, layout: states.Layout, workdir: epath.Path) -> Start:
     folder = source_folder(start, workdir)
-    manifest = checkpoint.manifest(folder)
+    manifest = agree.first(lambda: checkpoint.manifest(folder))
     root = folder / "checkpoints" / str(manifest["step"])
-    fault = checkpoint.damage(root)
+    fault = agree.first(lambda: checkpoint.damage(root))
     if fault:
         raise recipe.Mistake(f"stage {stage.name!r} starts from {root}, which is damaged: {fault}; run its stage again")
     source = checkpoint.abstract(root)
@@ -124,7 +125,8 @@ def _read(root: epath.Path, plan: handoff.Plan, source: Mapping[str, Any], layou
     changed = dataclasses.replace(plan, entries=tuple(entry for entry in plan.entries if entry.by is not None))
 
     def put(path: str, array: np.ndarray) -> jax.Array:
-        return jax.device_put(np.asarray(array, shapes[path].dtype), shapes[path].sharding)
+        array = np.asarray(array, shapes[path].dtype)
+        return jax.make_array_from_callback(array.shape, shapes[path].sharding, lambda index: array[index])
 
     return plain | handoff.execute(changed, read, put)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from recipes import mesh, optimizers, paths, recipe
 
@@ -114,4 +115,4 @@ def begin(layout: Layout, params: Params) -> TrainState:
 
 def zero(layout: Layout, value: int = 0) -> jax.Array:
     """An int32 scalar on every device of the layout."""
-    return jax.device_put(jnp.asarray(value, jnp.int32), mesh.whole(layout.mesh))
+    return jax.make_array_from_callback((), mesh.whole(layout.mesh), lambda _: np.asarray(value, np.int32))

@@ -93,8 +93,8 @@ def compile_train(
 ) -> Callable[[states.TrainState, Batch], tuple[states.TrainState, Stats]]:
     """`train_step` of a stage, jitted with explicit shardings; the state it is given is donated."""
     step = _bound(stage, layout, clock)
-    jitted = _jit(step, layout, out=(layout.shardings, None), donate=(0,), state=layout.shardings)
-    return _placed(jitted, rules, layout)
+    out = (layout.shardings, mesh.whole(layout.mesh))
+    return _placed(_jit(step, layout, out=out, donate=(0,), state=layout.shardings), rules, layout)
 
 
 def lower_train(stage: recipe.Stage, rules: recipe.Rules, layout: states.Layout, batch: Mapping[str, Any]) -> Any:
@@ -112,7 +112,9 @@ def compile_eval(
         sums = stage.loss(stage.model, params, batch, None)
         return _figures(sums, stage.loss.counts(batch), batch, len(data.parts()))
 
-    return _placed(_jit(step, layout, out=None, donate=(), state=layout.shardings.params), rules, layout)
+    return _placed(
+        _jit(step, layout, out=mesh.whole(layout.mesh), donate=(), state=layout.shardings.params), rules, layout
+    )
 
 
 def _bound(stage: recipe.Stage, layout: states.Layout, clock: int) -> Callable[..., Any]:
