@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     _device_flags(sub)
     sub.add_argument("--json", action="store_true", help="print the plan as JSON")
     sub.add_argument("--full", action="store_true", help="print every parameter of every handoff")
+    sub.add_argument("--sharding", action="store_true", help="print every parameter's axes, split and bytes a device")
+    sub.add_argument(
+        "--topology", action="append", default=[], metavar="SLICE",
+        help="compile every stage for this slice of TPUs, e.g. v5e:16x16 or 2xv5e:16x16; may be repeated",
+    )  # fmt: skip
+    sub.add_argument("--fit", action="store_true", help="with --topology: search the fastest setting that fits")
 
     sub = add("preview", commands.preview, "decoded examples, masks, packing, lengths: of a mixture or a stage")
     sub.add_argument("name", help="a SeqIO task or mixture, a token store, or RECIPE.gin:STAGE")
