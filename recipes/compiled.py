@@ -38,9 +38,7 @@ class _Shapes:
         return ("all",)
 
 
-def lower(
-    of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology
-) -> tuple[Any, states.Layout]:
+def lower(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> tuple[Any, states.Layout]:
     """The stage's step lowered for the slice, from shapes; raises Mistake where mesh, rules or batch don't fit it."""
     over = topology.over(of.mesh)
     rows = over.shape["data"] * over.shape["fsdp"]
@@ -144,7 +142,11 @@ def _figures(stage: recipe.Stage, topology: topologies.Topology, layout: states.
     }
     if raw["short"] is not None:
         nothing = dict.fromkeys(("step_seconds", "bound", "mfu", "collective_bytes", "days", "chip_hours"))
-        return found | nothing | {"hbm_gib": raw["short"]["used"] / chips.GIB, "over_gib": raw["short"]["over"] / chips.GIB}
+        return (
+            found
+            | nothing
+            | {"hbm_gib": raw["short"]["used"] / chips.GIB, "over_gib": raw["short"]["over"] / chips.GIB}
+        )
     memory, tally = raw["memory"], counts.Counts(**raw["counts"])
     used = memory["arguments"] + memory["temporaries"] + memory["outputs"] - memory["aliased"]
     roof = roofline.estimate(tally, chip, flops, topology.devices)

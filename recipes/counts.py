@@ -171,9 +171,7 @@ def members(rest: str) -> list[list[int]]:
         return [[int(one) for one in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed.group(1))]
     iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest)
     if iota:
-        shape, sides, turned = (
-            [int(one) for one in text.split(",")] if text else None for text in iota.groups()
-        )
+        shape, sides, turned = ([int(one) for one in text.split(",")] if text else None for text in iota.groups())
         numbers = np.arange(math.prod(sides or [])).reshape(sides)
         return (numbers.transpose(turned) if turned else numbers).reshape(shape).tolist()
     named = re.search(r"replica_groups=mesh\[([^\]]*)\](.*?) \{([^}]*)\}", rest)

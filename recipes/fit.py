@@ -17,7 +17,7 @@ from recipes import state as states
 from recipes import topology as topologies
 
 REMAT = {"none": 3.0, "dots": 3.1, "full": 4.0}
-"""Forward passes' worth of work that a step takes: three, and what is made again (dots: attention's products, about)."""
+"""Forward passes' worth of work that a step takes: three, and what is made again (dots: about attention's)."""
 COMPILES = 6
 """So many settings are compiled at most."""
 
@@ -102,7 +102,9 @@ def estimate(
 
 def _lengths(stage: recipe.Stage) -> dict[str, int]:
     spec = stage.data.spec(stage.batch)
-    found = {name.split("_")[0]: math.prod(shape[1:]) for name, (shape, _) in spec.items() if name.endswith("_segments")}
+    found = {
+        name.split("_")[0]: math.prod(shape[1:]) for name, (shape, _) in spec.items() if name.endswith("_segments")
+    }
     return found | {"stack": max(found.values())}
 
 
