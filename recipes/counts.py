@@ -7,11 +7,14 @@ instructions read from and write to main memory; a fused slice of an operand cou
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from recipes import hlo
 
+Lines = Mapping[str, hlo.Instruction]
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _FREE = (
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
@@ -68,7 +71,7 @@ def count(text: str, per_slice: int | None = None, once: bool = False) -> Counts
     return found
 
 
-def product(line: hlo.Instruction, lines: dict) -> float:
+def product(line: hlo.Instruction, lines: Lines) -> float:
     """FLOPs of a dot or a convolution, two for each multiply-add that isn't with padding."""
     left, right = (lines[name].shapes[0].sides for name in line.operands[:2])
     out = line.shapes[0].sides
@@ -110,7 +113,7 @@ def _pairs(size: int, kernel: int, out: int, window: dict[str, str]) -> int:
     return int(np.sum((places >= 0) & (places % inner == 0) & (places // inner < size)))
 
 
-def traffic(line: hlo.Instruction, lines: dict, program: hlo.Program) -> float:
+def traffic(line: hlo.Instruction, lines: Lines, program: hlo.Program) -> float:
     """Bytes of main memory that an instruction reads and writes."""
     written = sum(shape.bytes for shape in line.shapes if shape.main)
     operands = [sum(shape.bytes for shape in lines[name].shapes if shape.main) for name in line.operands]
@@ -134,7 +137,7 @@ def traffic(line: hlo.Instruction, lines: dict, program: hlo.Program) -> float:
     return total + written
 
 
-def _read(name: str, whole: float, inside: dict) -> float:
+def _read(name: str, whole: float, inside: Lines) -> float:
     """How much of a fused operand is read: what slices take of it, nothing where it is written into."""
     users = [line for line in inside.values() if name in line.operands]
     if users and all(line.operation == "dynamic-slice" and line.operands[0] == name for line in users):
@@ -147,7 +150,7 @@ def _read(name: str, whole: float, inside: dict) -> float:
 
 
 def _collective(
-    found: Counts, kind: str, line: hlo.Instruction, lines: dict, often: float, per_slice: int | None
+    found: Counts, kind: str, line: hlo.Instruction, lines: Lines, often: float, per_slice: int | None
 ) -> None:
     groups = members(line.rest)
     into = sum(shape.bytes for name in line.operands for shape in lines[name].shapes)
@@ -172,8 +175,9 @@ def members(rest: str) -> list[list[int]]:
     iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest)
     if iota:
         shape, sides, turned = ([int(one) for one in text.split(",")] if text else None for text in iota.groups())
-        numbers = np.arange(math.prod(sides or [])).reshape(sides)
-        return (numbers.transpose(turned) if turned else numbers).reshape(shape).tolist()
+        numbers: Any = np.arange(math.prod(sides or [])).reshape(sides)
+        groups: Any = (numbers.transpose(turned) if turned else numbers).reshape(shape).tolist()
+        return groups
     named = re.search(r"replica_groups=mesh\[([^\]]*)\](.*?) \{([^}]*)\}", rest)
     if named and not named.group(2):
         sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named.group(1))}

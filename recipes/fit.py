@@ -52,12 +52,17 @@ class Setting:
 
 def settings(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> list[Setting]:
     """Every setting that the stage and the slice allow and that may fit, the fastest estimate first."""
-    ranked = []
+    ranked, places = [], {}
     for setting in _all(stage, topology):
-        try:
-            need, seconds = estimate(of, stage, topology, setting)
-        except recipe.Mistake:  # a dimension that the split doesn't divide
+        if setting.mesh not in places:
+            try:
+                places[setting.mesh] = _held(of, stage, topology, setting.mesh)
+            except recipe.Mistake:  # a dimension that the split doesn't divide
+                places[setting.mesh] = None
+        held = places[setting.mesh]
+        if held is None or held.state + held.grads > topology.chip.hbm_gib * chips.GIB:
             continue
+        need, seconds = _estimate(of, stage, topology, setting, held)
         if need <= topology.chip.hbm_gib * chips.GIB:
             ranked.append((seconds, need, setting))
     return [setting for *_, setting in sorted(ranked, key=lambda item: item[:2])]
@@ -76,27 +81,42 @@ def _all(stage: recipe.Stage, topology: topologies.Topology) -> Iterator[Setting
                 yield from (Setting(remat=remat, accumulate=accumulate, mesh=axes) for remat in REMAT)
 
 
-def estimate(
-    of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology, setting: Setting
-) -> tuple[float, float]:
-    """The least bytes that a device must hold, and the least seconds of a step."""
-    changed, stage = setting.apply(of, stage)
-    shape = dataclasses.asdict(topology.sizes(changed.mesh))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What a device has of a stage on a mesh: bytes, and elements of all parameters; the mesh's sizes."""
+
+    state: int
+    grads: int
+    params: int
+    shape: dict[str, int]
+
+
+def _held(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology, axes: recipe.Mesh) -> _Held:
+    shape = dataclasses.asdict(topology.sizes(axes))
     over = AbstractMesh(tuple(shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
     layout = states.layout(stage, of.rules, over)  # type: ignore[arg-type]
-    params, opt = (compiled.local(tree) for tree in (layout.shapes.params, layout.shapes.opt_state))
-    grads = compiled.local({path: layout.shapes.params[path] for path in layout.trainable})
+    return _Held(
+        state=compiled.local((layout.shapes.params, layout.shapes.opt_state)),
+        grads=compiled.local({path: layout.shapes.params[path] for path in layout.trainable}),
+        params=sum(leaf.size for leaf in layout.leaves.values()),
+        shape=shape,
+    )
+
+
+def _estimate(
+    of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology, setting: Setting, held: _Held
+) -> tuple[float, float]:
+    """The least bytes that a device must hold, and the least seconds of a step."""
+    _, stage = setting.apply(of, stage)
+    shape, chip = held.shape, topology.chip
     rows = stage.batch // stage.accumulate / (shape["data"] * shape["fsdp"])
-    need = params + opt + grads * (2 if stage.accumulate > 1 else 1) + rows * _kept(stage, shape["tensor"])
-    chip = topology.chip
+    need = held.state + held.grads * (2 if stage.accumulate > 1 else 1) + rows * _kept(stage, shape["tensor"])
     compute = costing.of_stage(stage).flops / 3 * REMAT[setting.remat] / topology.devices / chip.flops
     # Gathered for the forward and the backward pass of every part in the compute dtype; the gradients are summed once.
-    whole = sum(leaf.size for leaf in layout.leaves.values()) * 2 / shape["tensor"]
+    whole = held.params * 2 / shape["tensor"]
     gathered = whole * (shape["fsdp"] - 1) / shape["fsdp"] * (3 if setting.remat == "full" else 2) * stage.accumulate
-    summed = 2 * grads * (shape["data"] - 1) / shape["data"] + 2 * whole * (shape["fsdp"] - 1) / shape["fsdp"]
-    spread = 0.0
-    if shape["tensor"] > 1:
-        spread = 4 * 2 * stage.accumulate * rows * _streams(stage)
+    summed = 2 * held.grads * (shape["data"] - 1) / shape["data"] + 2 * whole * (shape["fsdp"] - 1) / shape["fsdp"]
+    spread = 8 * stage.accumulate * rows * _streams(stage) if shape["tensor"] > 1 else 0.0
     return need, compute + (gathered + summed + spread) / chip.ici
 
 

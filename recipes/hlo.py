@@ -26,7 +26,7 @@ class Shape:
     @property
     def bytes(self) -> int:
         """Its size."""
-        return math.prod(self.sides) * _width(self.dtype)
+        return int(math.prod(self.sides) * _width(self.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
