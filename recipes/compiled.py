@@ -121,33 +121,6 @@ def shortfall(message: str) -> dict[str, float] | None:
         rf"Used {size} of {size} hbm", message
     )
     if found is None:
-            raise
-        return {"short": found, "seconds": time.monotonic() - begun[0], "cpu_seconds": time.process_time() - begun[1]}
-    took = time.monotonic() - begun[0], time.process_time() - begun[1]
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    per_slice = topology.devices // topology.slices if topology.slices > 1 else None
-    return {
-        "short": None,
-        "seconds": took[0],
-        "cpu_seconds": took[1],
-        "memory": {
-            "arguments": memory.argument_size_in_bytes,
-            "outputs": memory.output_size_in_bytes,
-            "aliased": memory.alias_size_in_bytes,
-            "temporaries": memory.temp_size_in_bytes,
-        },
-        "once": {"flops": cost.get("flops"), "bytes": cost.get("bytes accessed")},
-        "counts": dataclasses.asdict(counts.count(compiled.as_text(), per_slice)),
-    }
-
-
-_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def shortfall(message: str) -> dict[str, float] | None:
-    """Bytes `used`, `limit` and `over` of a program that the compiler refused for memory; None for another message."""
-    found = re.search(r"Used ([\d.]+)([KMGT]?)i?B? of ([\d.]+)([KMGT]?)i?B? hbm", message)
-    if found is None:
         return None
     used, limit = (float(found.group(at)) * _UNITS[found.group(at + 1)] for at in (1, 3))
     return {"used": used, "limit": limit, "over": used - limit}
