@@ -37,7 +37,7 @@ BEGIN, END = "<!-- table: python docs/tpu.py --write -->\n", "<!-- end of table 
 
 def table() -> list[str]:
     """The rows, compiled one after another."""
-    lines = list(HEAD)
+    lines: list[str] = [*HEAD]
     for name, slice_, bindings in ROWS:
         loaded: recipe.Recipe = config.load(name, [*([STORE] if "/" not in name else []), *bindings]).value
         found = sliceplan.of_stages(loaded, [topology.parse(slice_)], lambda line: print(line, file=sys.stderr))

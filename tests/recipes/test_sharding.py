@@ -59,7 +59,7 @@ def test_no_token_table_nor_its_gradient_is_gathered_whole():
     [
         ({"mlp": "tensr"}, ("Mesh.data=8",), "Rules.mlp = 'tensr' is no mesh axis; did you mean 'tensor'"),
         ({"classes": "tensor"}, ("Mesh.data=8",), "Rules.classes = 'tensor' is used by nothing"),
-        ({"mlp": "fsdp"}, ("Mesh.data=8",), "both go to mesh axis 'fsdp'"),
+        ({"mlp": "fsdp"}, ("Mesh.data=1", "Mesh.fsdp=8"), "both go to mesh axis 'fsdp'"),
         ({}, ("Mesh.data=1", "Mesh.tensor=8"), "doesn't divide over mesh axis 'tensor'"),
     ],
 )  # fmt: skip
