@@ -64,6 +64,10 @@ def count(text: str, per_slice: int | None = None, once: bool = False) -> Counts
                 found.flops += often * product(line, lines)
             elif kind in COLLECTIVES:
                 _collective(found, kind, line, lines, often, per_slice)
+            elif line.operation == "send" and "megascale" in line.rest:
+                # Between slices the compiler hands what each device has to the host, and takes the result from it.
+                found.collectives["between slices"] = found.collectives.get("between slices", 0.0) + often * _sent(line)
+                found.dcn += often * _sent(line)
             elif line.operation == "custom-call" and "tpu_custom_call" in line.rest:
                 found.unknown.append(f"kernel {line.name} has products that can't be seen")
             if name not in fused and line.operation not in _FREE and not line.operation.endswith("-done"):
@@ -165,6 +169,10 @@ def _collective(
         found.dcn += often * result * (across - 1) / across * (2 if kind == "all-reduce" else 1) / (size / across)
     if across == 1 or size > across:
         found.ici += often * result * sent
+
+
+def _sent(line: hlo.Instruction) -> int:
+    return line.shapes[0].bytes
 
 
 def members(rest: str) -> list[list[int]]:

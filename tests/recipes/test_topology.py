@@ -50,6 +50,31 @@ def test_groups_of_devices_in_each_notation():
     assert counts.members("channel_id=1") == []
 
 
+def test_what_goes_between_slices_is_counted_in_loops_too():
+    text = """
+%body (p: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %p = (s32[], f32[8,128]{1,0}) parameter(0)
+  %x = f32[8,128]{1,0} get-tuple-element(%p), index=1
+  %after = token[] after-all()
+  %send = (f32[8,128]{1,0}, u32[], token[]) send(%x, %after), attributes={handler="xla_megascale_runtime"}
+  ROOT %t = (s32[], f32[8,128]{1,0}) tuple(%p, %x)
+}
+%condition (p: (s32[], f32[8,128])) -> pred[] {
+  %p = (s32[], f32[8,128]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %n = s32[] constant(12)
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+ENTRY %main (a: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %a = (s32[], f32[8,128]{1,0}) parameter(0)
+  ROOT %loop = (s32[], f32[8,128]{1,0}) while(%a), condition=%condition, body=%body
+}
+"""
+    found = counts.count(text, per_slice=4)
+    assert found.dcn == 12 * 8 * 128 * 4 and found.ici == 0 and not found.unknown
+    assert counts.count(text, once=True).dcn == 8 * 128 * 4
+
+
 def test_the_bound_is_the_longest_side_and_never_above_the_peak():
     chip = chips.CHIPS["v5e"]
     found = counts.Counts(flops=197e12, bytes=819e9 * 2, ici=0.0)
