@@ -16,8 +16,8 @@ import jax
 from recipes import config, recipe, sliceplan, topology
 
 STORE = "STORE='stores/none'"
-SMALL = ("BATCH=128", "Mesh.data=-1", "LanguageModel.chunk=4096")
-WIDE = ("Mesh.data=1", "Mesh.fsdp=-1", "Stack.remat='full'")
+SMALL = ("BATCH=128", "Mesh.data=-1", "CHUNK=4096")
+WIDE = ("Mesh.data=1", "Mesh.fsdp=-1", "Stack.remat='full'", "LanguageModel.chunk=65536")
 ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("t5_1_1_base", "v5e:2x4", SMALL),
     ("t5_1_1_large", "v5e:8x8", ()),
