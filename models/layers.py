@@ -67,10 +67,25 @@ def dot(left: Array, right: Array, dims: Any) -> Array:
     return lax.platform_dependent(left, right, cpu=wide, default=lambda a, b: lax.dot_general(a, b, dims))
 
 
+def _compact(kernel: Array, dtype: jnp.dtype) -> Array:
+    """A kernel in the compute dtype, on an accelerator made anew in every layer that uses it.
+
+    Left to itself XLA converts the kernels of all layers before the loop over them and keeps these copies through the
+    whole step: half the parameters' bytes again on every chip (seen in TPU programs, libtpu 0.0.51).
+    """
+    if kernel.dtype == dtype:
+        return kernel
+
+    def held(kernel: Array) -> Array:
+        return lax.optimization_barrier(kernel).astype(dtype)
+
+    return lax.platform_dependent(kernel, cpu=lambda kernel: kernel.astype(dtype), default=held)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _product(contract, x, kernel):
     axes = tuple(range(x.ndim - contract, x.ndim)), tuple(range(contract))
-    return dot(x, kernel.astype(x.dtype), (axes, ((), ())))
+    return dot(x, _compact(kernel, x.dtype), (axes, ((), ())))
 
 
 def _product_forward(contract, x, kernel):
@@ -82,7 +97,7 @@ def _product_backward(contract, saved, dy):
     lead = x.ndim - contract
     outer = tuple(range(lead))
     out = tuple(range(lead, dy.ndim)), tuple(range(contract, kernel.ndim))
-    dx = dot(dy, kernel.astype(x.dtype), (out, ((), ())))
+    dx = dot(dy, _compact(kernel, x.dtype), (out, ((), ())))
     if x.size <= dy.size or x.dtype != jnp.float32:  # a CPU has no bfloat16 product of the other form (jaxlib 0.10)
         dkernel = lax.dot_general(x, dy, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)
     else:

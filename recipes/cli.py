@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     _device_flags(sub)
     sub.add_argument("--json", action="store_true", help="print the plan as JSON")
     sub.add_argument("--full", action="store_true", help="print every parameter of every handoff")
+    sub.add_argument("--sharding", action="store_true", help="print every parameter's axes, split and bytes a device")
+    sub.add_argument(
+        "--topology", action="append", default=[], metavar="SLICE",
+        help="compile every stage for this slice of TPUs, e.g. v5e:16x16 or 2xv5e:16x16; may be repeated",
+    )  # fmt: skip
+    sub.add_argument("--fit", action="store_true", help="with --topology: search the fastest setting that fits")
 
     sub = add("submit", launch.submit, "run a recipe on a TPU that is made for it and deleted after it")
     launch.flags(sub)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from recipes import recipe
+from recipes import paths, recipe
 
 AXES = ("data", "fsdp", "tensor")
 ROWS = PartitionSpec(("data", "fsdp"))
@@ -42,12 +42,16 @@ def spec(path: str, leaf: Any, rules: recipe.Rules, shape: Mapping[str, int]) ->
     """How the parameter at `path` is split; `leaf` has its `shape` and logical `axes`.
 
     Raises:
-      recipe.Mistake: two of its dimensions fall on one mesh axis, or a mesh axis doesn't divide its dimension.
+      recipe.Mistake: a rule names no mesh axis, two of its dimensions fall on one, or one doesn't divide its dimension.
     """
     table = dataclasses.asdict(rules)
     entries: list[str | None] = []
     for name, size in zip(leaf.axes, leaf.shape, strict=True):
         axis = table[name] if name is not None else None
+        if axis is not None and axis not in shape:
+            raise recipe.Mistake(
+                f"Rules.{name} = {axis!r} is no mesh axis{paths.nearest(axis, shape)}; choose one of {', '.join(shape)}"
+            )
         if axis is not None and axis in entries:
             other = leaf.axes[entries.index(axis)]
             raise recipe.Mistake(

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType
 
-from recipes import checkpoint, costing, handoff, mesh, problems, recipe
+from recipes import checkpoint, costing, handoff, mesh, problems, recipe, sharding
 from recipes import state as states
 
 GIB = 1 << 30
@@ -42,7 +42,7 @@ def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> P
       devices: how many devices to plan for; None takes the mesh's own product, or this machine's count when it has -1.
       data: also ask the data whether its files are there and fit, as a run does before it begins.
     """
-    noted = problems.find(of)
+    noted = problems.find(of) + sharding.unused(of)
     stages: list[dict[str, Any]] = []
     plans: dict[str, handoff.Plan] = {}
     clocks: dict[str, int] = {}
@@ -50,7 +50,7 @@ def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> P
         where = f"recipe {of.name!r}, stage {stage.name!r}: "
         clocks[stage.name] = _clock(of, stage, clocks)
         try:
-            planned, found = _stage(of, stage, devices, clocks[stage.name])
+            planned, found = _stage(of, stage, how_many(of.mesh, devices), clocks[stage.name])
             stages.append(planned)
             if stage.start is not None:
                 plans[stage.name] = handoff.plan(stage.start, _source(of, stage.start), stage.model.abstract())
@@ -68,11 +68,12 @@ def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> P
     )
 
 
-def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int | None, clock: int) -> tuple[dict[str, Any], list[str]]:
+def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int, clock: int) -> tuple[dict[str, Any], list[str]]:
     found: list[str] = []
     if stage.model.kind != stage.data.kind:
         found.append(f"a model of kind {stage.model.kind!r} can't learn from data of kind {stage.data.kind!r}")
-    shape = mesh.sizes(of.mesh, _devices(of.mesh, devices))
+    shape = mesh.sizes(of.mesh, devices)
+    found += sharding.problems(of.rules, stage.model.abstract(), shape)
     over = AbstractMesh(tuple(shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
     # An abstract mesh serves as a real one does, since nothing is placed on it.
     layout = states.layout(stage, of.rules, over, clock)  # type: ignore[arg-type]
@@ -122,9 +123,10 @@ def _tokens(stage: recipe.Stage) -> int:
     return sum(math.prod(shape) for name, (shape, _) in spec.items() if name.endswith("_segments"))
 
 
-def _devices(axes: recipe.Mesh, devices: int | None) -> int:
-    given = dataclasses.astuple(axes)
-    return devices or (jax.device_count() if -1 in given else math.prod(given))
+def how_many(axes: recipe.Mesh, given: int | None) -> int:
+    """How many devices are planned for: `given`, or the mesh's product, or this machine's count when it has -1."""
+    sizes = dataclasses.astuple(axes)
+    return given or (jax.device_count() if -1 in sizes else math.prod(sizes))
 
 
 def _bytes(tree: Any) -> int:

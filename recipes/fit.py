@@ -1,0 +1,184 @@
+"""The fastest setting of a stage that fits a slice: rematerialisation, accumulation and the split of the mesh.
+
+Every setting is estimated by hand first: what it must hold at least, and how long its products and exchanges take at
+least. Those that can't fit are left out; the others are compiled in the order of their estimates until one fits.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jax.sharding import AbstractMesh, AxisType
+
+from recipes import chips, compiled, costing, recipe
+from recipes import state as states
+from recipes import topology as topologies
+
+REMAT = {"none": 3.0, "dots": 3.1, "full": 4.0}
+"""Forward passes' worth of work that a step takes: three, and what is made again (dots: about attention's)."""
+COMPILES = 6
+"""So many settings are compiled at most."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One way to run a stage: rematerialisation, accumulation, mesh sizes with nothing left open."""
+
+    remat: str
+    accumulate: int
+    mesh: recipe.Mesh
+
+    def apply(self, of: recipe.Recipe, stage: recipe.Stage) -> tuple[recipe.Recipe, recipe.Stage]:
+        """The recipe and the stage with it; over several slices the mesh is one slice's."""
+        stacks = {
+            field.name: dataclasses.replace(value, remat=self.remat)
+            for field in dataclasses.fields(stage.model)
+            if hasattr(value := getattr(stage.model, field.name), "remat")
+        }
+        model = dataclasses.replace(stage.model, **stacks)
+        changed = dataclasses.replace(stage, model=model, accumulate=self.accumulate)
+        return dataclasses.replace(of, mesh=self.mesh), changed
+
+    def bindings(self, stage: recipe.Stage) -> list[str]:
+        """What to give `--set`."""
+        return [
+            *(f"Mesh.{axis}={size}" for axis, size in dataclasses.asdict(self.mesh).items()),
+            f"Stack.remat='{self.remat}'",
+            f"{stage.name}/Stage.accumulate={self.accumulate}",
+        ]
+
+
+def settings(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> list[Setting]:
+    """Every setting that the stage and the slice allow and that may fit, the fastest estimate first."""
+    ranked, places = [], {}
+    for setting in _all(stage, topology):
+        if setting.mesh not in places:
+            try:
+                places[setting.mesh] = _held(of, stage, topology, setting.mesh)
+            except recipe.Mistake:  # a dimension that the split doesn't divide
+                places[setting.mesh] = None
+        held = places[setting.mesh]
+        if held is None or held.state + held.grads > topology.chip.hbm_gib * chips.GIB:
+            continue
+        need, seconds = _estimate(of, stage, topology, setting, held)
+        if need <= topology.chip.hbm_gib * chips.GIB:
+            ranked.append((seconds, need, setting))
+    return [setting for *_, setting in sorted(ranked, key=lambda item: item[:2])]
+
+
+def _all(stage: recipe.Stage, topology: topologies.Topology) -> Iterator[Setting]:
+    devices = topology.devices // topology.slices
+    sizes = [size for size in range(1, devices + 1) if devices % size == 0]
+    for fsdp, tensor in itertools.product(sizes, (1, 2, 4, 8)):
+        if devices % (fsdp * tensor):
+            continue
+        axes = recipe.Mesh(data=devices // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
+        for accumulate in (1, 2, 4, 8, 16):
+            rows = axes.data * axes.fsdp * topology.slices
+            if stage.batch % accumulate == 0 and stage.batch // accumulate % rows == 0:
+                yield from (Setting(remat=remat, accumulate=accumulate, mesh=axes) for remat in REMAT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What a device has of a stage on a mesh: bytes, and elements of all parameters; the mesh's sizes."""
+
+    state: int
+    grads: int
+    params: int
+    shape: dict[str, int]
+
+
+def _held(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology, axes: recipe.Mesh) -> _Held:
+    shape = dataclasses.asdict(topology.sizes(axes))
+    over = AbstractMesh(tuple(shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
+    layout = states.layout(stage, of.rules, over)  # type: ignore[arg-type]
+    return _Held(
+        state=compiled.local((layout.shapes.params, layout.shapes.opt_state)),
+        grads=compiled.local({path: layout.shapes.params[path] for path in layout.trainable}),
+        params=sum(leaf.size for leaf in layout.leaves.values()),
+        shape=shape,
+    )
+
+
+def _estimate(
+    of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology, setting: Setting, held: _Held
+) -> tuple[float, float]:
+    """The least bytes that a device must hold, and the least seconds of a step."""
+    _, stage = setting.apply(of, stage)
+    shape, chip = held.shape, topology.chip
+    rows = stage.batch // stage.accumulate / (shape["data"] * shape["fsdp"])
+    need = held.state + held.grads * (2 if stage.accumulate > 1 else 1) + rows * _kept(stage, shape["tensor"])
+    compute = costing.of_stage(stage).flops / 3 * REMAT[setting.remat] / topology.devices / chip.flops
+    # Gathered for the forward and the backward pass of every part in the compute dtype; the gradients are summed once.
+    whole = held.params * 2 / shape["tensor"]
+    gathered = whole * (shape["fsdp"] - 1) / shape["fsdp"] * (3 if setting.remat == "full" else 2) * stage.accumulate
+    summed = 2 * held.grads * (shape["data"] - 1) / shape["data"] + 2 * whole * (shape["fsdp"] - 1) / shape["fsdp"]
+    spread = 8 * stage.accumulate * rows * _streams(stage) if shape["tensor"] > 1 else 0.0
+    return need, compute + (gathered + summed + spread) / chip.ici
+
+
+def _lengths(stage: recipe.Stage) -> dict[str, int]:
+    spec = stage.data.spec(stage.batch)
+    found = {
+        name.split("_")[0]: math.prod(shape[1:]) for name, (shape, _) in spec.items() if name.endswith("_segments")
+    }
+    return found | {"stack": max(found.values())}
+
+
+def _streams(stage: recipe.Stage) -> float:
+    """Bytes of one row's residual stream in all layers."""
+    lengths, width = _lengths(stage), 2 if stage.model.dtype == "bfloat16" else 4
+    return sum(
+        getattr(stage.model, name).layers * lengths[name] * getattr(stage.model, name).width * width
+        for name in lengths
+        if hasattr(getattr(stage.model, name, None), "remat")
+    )
+
+
+def _kept(stage: recipe.Stage, tensor: int) -> float:
+    """Bytes of one row that the backward pass can't do without: layer inputs, and what isn't made again."""
+    lengths, width, total = _lengths(stage), 2 if stage.model.dtype == "bfloat16" else 4, _streams(stage)
+    for name, length in lengths.items():
+        stack: Any = getattr(stage.model, name, None)
+        if not hasattr(stack, "remat") or stack.remat == "full":
+            continue
+        products = 4 * stack.heads * stack.size + (2 if stack.gated else 1) * stack.mlp
+        total += stack.layers * length * products * width / tensor
+        if stack.remat == "none":
+            total += stack.layers * stack.heads * length * length * width / tensor
+    return total
+
+
+def search(
+    of: recipe.Recipe,
+    stage: recipe.Stage,
+    topology: topologies.Topology,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Setting | None, dict[str, Any] | None]:
+    """The first setting that the compiler finds to fit, and its figures; None where none of those tried does."""
+    for setting in _spread(settings(of, stage, topology)):
+        say(f"plan: compiling stage {stage.name} for {topology.name} with {' '.join(setting.bindings(stage))}")
+        changed, tried = setting.apply(of, stage)
+        found = compiled.measure(changed, tried, topology)
+        if found["fits"]:
+            return setting, found | {"name": stage.name}
+    return None, None
+
+
+def _spread(ranked: list[Setting]) -> list[Setting]:
+    """At most COMPILES of them, in order: the fastest, and of those that hold less the fastest each time."""
+    if len(ranked) <= COMPILES:
+        return ranked
+    step = (len(ranked) - 1) / (COMPILES - 1)
+    return [ranked[round(place * step)] for place in range(COMPILES)]
+
+
+def lines(stage: recipe.Stage, topology: topologies.Topology, setting: Setting | None) -> list[str]:
+    """The proposal as text."""
+    if setting is None:
+        return [f"  stage {stage.name} on {topology.name}: nothing tried fits; take a larger slice or a smaller batch"]
+    flags = " ".join(f'--set "{binding}"' for binding in setting.bindings(stage))
+    return [f"  stage {stage.name} on {topology.name}: proposed {flags}"]

@@ -1,0 +1,133 @@
+"""Slices that aren't at hand: names, what a program's text tells, and the TPU compiler where it is installed."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from recipes import chips, compiled, config, counts, fit, recipe, roofline, sliceplan, topology
+
+needs_compiler = pytest.mark.skipif(
+    not topology.available(), reason=f"needs libtpu: pip install libtpu=={topology.LIBTPU}"
+)
+STORE = "STORE='stores/none'"
+
+
+def scan(layers, width=64):
+    def loss(x, kernels):
+        return jax.lax.scan(lambda x, kernel: (jnp.tanh(x @ kernel), None), x, kernels)[0].sum()
+
+    shape = jax.ShapeDtypeStruct((width, width), jnp.float32)
+    kernels = jax.ShapeDtypeStruct((layers, width, width), jnp.float32)
+    return jax.jit(jax.grad(loss, argnums=1)).lower(shape, kernels).compile()
+
+
+def test_names_of_slices():
+    two = topology.parse("2xv5e:16x16")
+    assert (two.slices, two.chips, two.devices, two.generation) == (2, 512, 512, "v5e")
+    assert topology.parse("tpu7x:2x2x1").devices == 2 * topology.parse("tpu7x:2x2x1").chips
+    assert two.sizes(recipe.Mesh(data=1, fsdp=-1)) == recipe.Mesh(data=2, fsdp=256)
+    for name, message in (("v5e", "write it as"), ("v5x:2x2", "did you mean"), ("v5e:0x2", "no chips")):
+        with pytest.raises(recipe.Mistake, match=message):
+            topology.parse(name)
+
+
+def test_loops_count_as_often_as_they_run_though_xla_counts_them_once():
+    four, eight = scan(4), scan(8)
+    once = [program.cost_analysis()["flops"] for program in (four, eight)]
+    assert once[0] == pytest.approx(once[1], rel=0.05), "XLA counts a loop's body once"
+    # The gradient of the first layer's input isn't asked for, but its loop is the same as the others'.
+    found = [counts.count(program.as_text()).flops for program in (four, eight)]
+    assert found == [4 * 3 * 2 * 64**3, 8 * 3 * 2 * 64**3]
+    assert counts.count(eight.as_text(), once=True).flops == 3 * 2 * 64**3
+
+
+def test_groups_of_devices_in_each_notation():
+    assert counts.members("replica_groups={{0,2},{1,3}}, x") == [[0, 2], [1, 3]]
+    assert counts.members("replica_groups=[2,2]<=[2,2]T(1,0), x") == [[0, 2], [1, 3]]
+    assert counts.members("replica_groups=mesh['a'=2,'b'=2] {'a'}, x") == [[0, 2], [1, 3]]
+    assert counts.members("channel_id=1") == []
+
+
+def test_what_goes_between_slices_is_counted_in_loops_too():
+    text = """
+%body (p: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %p = (s32[], f32[8,128]{1,0}) parameter(0)
+  %x = f32[8,128]{1,0} get-tuple-element(%p), index=1
+  %after = token[] after-all()
+  %send = (f32[8,128]{1,0}, u32[], token[]) send(%x, %after), attributes={handler="xla_megascale_runtime"}
+  ROOT %t = (s32[], f32[8,128]{1,0}) tuple(%p, %x)
+}
+%condition (p: (s32[], f32[8,128])) -> pred[] {
+  %p = (s32[], f32[8,128]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %n = s32[] constant(12)
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+ENTRY %main (a: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %a = (s32[], f32[8,128]{1,0}) parameter(0)
+  ROOT %loop = (s32[], f32[8,128]{1,0}) while(%a), condition=%condition, body=%body
+}
+"""
+    found = counts.count(text, per_slice=4)
+    assert found.dcn == 12 * 8 * 128 * 4 and found.ici == 0 and not found.unknown
+    assert counts.count(text, once=True).dcn == 8 * 128 * 4
+
+
+def test_the_bound_is_the_longest_side_and_never_above_the_peak():
+    chip = chips.CHIPS["v5e"]
+    found = counts.Counts(flops=197e12, bytes=819e9 * 2, ici=0.0)
+    bound = roofline.estimate(found, chip, model_flops=8 * 100e12, devices=8)
+    assert (bound.bound, bound.seconds) == ("hbm", 2.0) and bound.mfu == pytest.approx(100 / 197 / 2)
+    hidden = dataclasses.replace(found, bytes=0.0, flops=0.0, unknown=["a kernel"])
+    assert roofline.estimate(hidden, chip, model_flops=8 * 100e12, devices=8).mfu == pytest.approx(1.0)
+
+
+def test_settings_are_pruned_by_what_they_must_hold():
+    of = config.load("t5_1_1_xxl", [STORE]).value
+    small = fit.settings(of, of.stages[0], topology.parse("v5e:2x2"))
+    large = fit.settings(of, of.stages[0], topology.parse("v5e:16x16"))
+    assert not small and large and all(setting.mesh.fsdp * setting.mesh.tensor > 8 for setting in large)
+
+
+def test_without_the_compiler_the_mend_is_named(monkeypatch):
+    monkeypatch.setattr(topology, "available", lambda: False)
+    with pytest.raises(recipe.Mistake, match="pip install libtpu=="):
+        topology.describe(topology.parse("v5e:4x8"))
+
+
+@needs_compiler
+def test_a_program_that_is_too_large_is_refused_with_the_shortfall():
+    sharding = jax.sharding.SingleDeviceSharding(topology.describe(topology.parse("v5e:2x2"))[0])
+    shape = jax.ShapeDtypeStruct((5, 1 << 30), jnp.float32, sharding=sharding)
+    with pytest.raises(Exception) as caught:
+        jax.jit(lambda x: x + 1).lower(shape).compile()
+    found = compiled.shortfall(str(caught.value))
+    assert found is not None and found["limit"] == pytest.approx(15.75 * chips.GIB)
+    assert found["over"] > 20 * chips.GIB and compiled.shortfall("another error") is None
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_frozen_encoder_has_no_backward_pass_and_the_second_call_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv(compiled.CACHE, str(tmp_path))
+    of = config.load("mlm_then_seq2seq", [STORE, "VOCABULARY=384"], overlays=["gin/tiny.gin"]).value
+    found = {one["name"]: one for one in sliceplan.of_stages(of, [topology.parse("v5e:2x2")])}
+    assert not sliceplan.problems(of, list(found.values()))
+    assert found["frozen"]["program_flops"] < 0.8 * found["unfrozen"]["program_flops"]
+    assert found["frozen"]["bytes"]["opt_state"] < found["unfrozen"]["bytes"]["opt_state"]
+    assert all(0 < one["mfu"] <= 1 and one["step_seconds"] > 0 for one in found.values())
+    monkeypatch.setattr(compiled, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert sliceplan.of_stages(of, [topology.parse("v5e:2x2")]) == list(found.values())
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_t5_base_stays_small_and_xxl_is_refused_on_four_chips():
+    sets = [STORE, "BATCH=128", "Mesh.data=-1", "CHUNK=4096"]
+    base = config.load("t5_1_1_base", sets).value
+    (one,) = sliceplan.of_stages(base, [topology.parse("v5e:2x4")])
+    assert one["fits"] and one["hbm_gib"] < 4.4
+    xxl = config.load("t5_1_1_xxl", [STORE, "BATCH=64"])
+    assert any("too few" in line for line in sliceplan.fits(xxl, "v5e:2x2"))
