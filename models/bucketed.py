@@ -134,12 +134,12 @@ def _backward(shape, saved, dout):
             dqueries,
             dkeys,
             dkeys,
-            pl.BlockSpec((None, slots, 2 * block), lambda h, b, j, i: (h, 0, 0)),
+            pl.BlockSpec((None, slots, 1, 2 * block), lambda h, b, j, i: (h, 0, 0, 0)),
         ],
         out_shape=[
             jax.ShapeDtypeStruct(query.shape, query.dtype),
             *[jax.ShapeDtypeStruct((b, h, size, length), wide)] * 2,
-            jax.ShapeDtypeStruct((h, slots, 2 * block), jnp.float32),
+            jax.ShapeDtypeStruct((h, slots, 1, 2 * block), jnp.float32),
         ],
         scratch_shapes=[pltpu.VMEM((length, size), jnp.float32), *[pltpu.VMEM((size, block), jnp.float32)] * 2],
         compiler_params=pltpu.CompilerParams(
@@ -222,11 +222,11 @@ def _backward_kernel(
         small = dscores.astype(query.dtype)
         dkey_sums[...] += tile.dot(query[...], small, 0, 0)
         dquery_sums[mine, :] += tile.dot(small, key[...], 1, 1)
-        slot = pl.ds(jnp.clip(j - i - first + 1, 0, ddistance.shape[0] - 1), 1)
+        slot = jnp.clip(j - i - first + 1, 0, ddistance.shape[0] - 1)
         if near:
-            ddistance[slot, :] += tile.diagonals(dscores)
+            ddistance[slot] += tile.diagonals(dscores)
         else:
-            ddistance[slot, :block] += jnp.sum(dscores, axis=0, keepdims=True)
+            ddistance[slot, :, :block] += jnp.sum(dscores, axis=0, keepdims=True)
 
     tile.visit(step, shape.bias, table, low, high, i, j, block, causal=shape.causal)
 
@@ -241,11 +241,11 @@ def _backward_kernel(
 
 
 def _to_buckets(shape: Shape, ddistance: Array, first: int, table: Array) -> Array:
-    """Gradient [buckets, H] from sums [H, slots, 2 * block] over the pairs at each distance.
+    """Gradient [buckets, H] from sums [H, slots, 1, 2 * block] over the pairs at each distance.
 
     The first and the last slot are of blocks so far apart that all their pairs are in one bucket.
     """
-    h, slots, width = ddistance.shape
+    h, slots, _, width = ddistance.shape
     u = np.arange(width)
     distance = (first - 1 + np.arange(slots))[:, None] * shape.block + np.where(u < shape.block, u, u - width)
     bucket = shape.bias.of(distance)

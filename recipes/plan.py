@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType
 
+from models import kernels
 from recipes import checkpoint, costing, handoff, mesh, problems, recipe
 from recipes import state as states
 
@@ -72,6 +73,8 @@ def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int | None, clock: i
     found: list[str] = []
     if stage.model.kind != stage.data.kind:
         found.append(f"a model of kind {stage.model.kind!r} can't learn from data of kind {stage.data.kind!r}")
+    lengths = {name: dims[1] for name, (dims, _) in stage.data.spec(stage.batch).items() if len(dims) > 1}
+    found += kernels.problems(stage.model.stacks, lengths, stage.model.dtype)
     shape = mesh.sizes(of.mesh, _devices(of.mesh, devices))
     over = AbstractMesh(tuple(shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
     # An abstract mesh serves as a real one does, since nothing is placed on it.
