@@ -36,10 +36,8 @@ class Shape:
 
 def buckets(*, bidirectional: bool, count: int, furthest: int) -> tile.Buckets:
     """`positions.buckets` as the distances at which it changes; beyond `furthest` it does not."""
-    with jax.ensure_compile_time_eval():
-        distance = jnp.arange(-furthest - 1, furthest + 2, dtype=jnp.int32)
-        found = positions.buckets(distance, bidirectional=bidirectional, count=count, furthest=furthest)
-    bucket = np.asarray(found).tolist()
+    distance = np.arange(-furthest - 1, furthest + 2, dtype=np.int32)
+    bucket = positions.buckets(distance, bidirectional=bidirectional, count=count, furthest=furthest, of=np).tolist()
     changes = [at for at in range(1, len(bucket)) if bucket[at] != bucket[at - 1]]
     return tile.Buckets(count, bucket[0], tuple((at - furthest - 1, bucket[at]) for at in changes))
 
