@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -170,8 +171,12 @@ def _splash(causal: bool, interpret: bool, query, key, value, queries, keys, see
     mask = splash.CausalMask(shape) if causal else splash.FullMask(shape)
     q, k = (_block(length) for length in shape)
     sizes = splash.BlockSizes(
-        **{f"block_q{of}": q for of in ("", "_dkv", "_dq")},
-        **{f"block_kv{of}": k for of in ("", "_dkv", "_dq")},
+        block_q=q,
+        block_kv=k,
+        block_q_dkv=q,
+        block_kv_dkv=k,
+        block_q_dq=q,
+        block_kv_dq=k,
         k_layout=splash.QKVLayout.SEQ_MINOR,
         v_layout=splash.QKVLayout.SEQ_MINOR,
     )
@@ -183,7 +188,7 @@ def _splash(causal: bool, interpret: bool, query, key, value, queries, keys, see
         interpret=interpret,
     )
     # The layout says that keys lie as they are here; the turn in between is one on paper.
-    out = jax.vmap(kernel)(query, *(x.swapaxes(2, 3) for x in (key, value)), splash.SegmentIds(queries, keys))
+    out: Any = jax.vmap(kernel)(query, *(x.swapaxes(2, 3) for x in (key, value)), splash.SegmentIds(queries, keys))
     return jnp.where(seen[:, None, :, None], out, jnp.zeros((), out.dtype)).astype(query.dtype)
 
 
