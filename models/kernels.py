@@ -78,13 +78,8 @@ def make(
     Raises:
       ValueError: the kernel is for another platform than the program's, or it doesn't take these lengths.
     """
-    platform = _platform()
-    if not _interpreted.get() and platform not in PLATFORMS[config.attention]:
-        wanted = PLATFORMS[config.attention][0].upper()
-        raise ValueError(
-            f"Stack: attention {config.attention!r} is a kernel for {wanted}s and this program is for {platform!r}; "
-            "set Stack.attention = 'plain'"
-        )
+    for problem in foreign({"Stack": config}, _platform()):
+        raise ValueError(problem)
     seen = queries != 0
     if keys is not None:
         seen = seen & jnp.any(queries[:, :, None] == keys[:, None, :], axis=2)
@@ -114,6 +109,16 @@ def problems(stacks: Mapping[str, stack.Stack], lengths: Mapping[str, int], dtyp
         if config.attention == "cudnn" and dtype != "bfloat16":
             found.append(f"{side}: attention 'cudnn' computes in bfloat16 and the model in {dtype}; set its dtype")
     return found
+
+
+def foreign(stacks: Mapping[str, stack.Stack], platform: str) -> list[str]:
+    """Why the stacks' kernels can't be compiled for a platform of JAX's, one line each."""
+    return [
+        f"{side}: attention {of.attention!r} is a kernel for {PLATFORMS[of.attention][0].upper()}s and this program is "
+        f"for {platform!r}; set Stack.attention = 'plain'"
+        for side, of in stacks.items()
+        if of.attention != "plain" and platform not in PLATFORMS[of.attention] and not _interpreted.get()
+    ]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import jax
 import rich.console
 from etils import epath
 
+from models import kernels
 from recipes import config, loop, mesh, plan, recipe
 
 
@@ -43,6 +44,9 @@ def run(
     _refuse_another(resolved, folder, allow_config_change)
     for problem in plan.make(of, data=True).problems:
         raise recipe.Mistake(problem)
+    for stage in of.stages:
+        for problem in kernels.foreign(stage.model.stacks, jax.default_backend()):
+            raise recipe.Mistake(f"recipe {of.name!r}, stage {stage.name!r}: {problem}")
     folder.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
         (folder / "recipe.gin").write_text(resolved.text)
