@@ -99,6 +99,12 @@ def test_a_model_with_a_kernel_is_the_plain_model(name, engine, make_params, out
     _same(found, _loss(plain, out, batch)(params))
 
 
+def test_a_model_made_plain_is_as_if_it_had_been():
+    for name, plain in MODELS.items():
+        model = _engine(plain, attention=KERNEL[name])
+        assert model != plain and model.plain() == plain == plain.plain()
+
+
 @pytest.mark.parametrize("name", ["relative encoder", pytest.param("encoder-decoder", marks=pytest.mark.slow)])
 def test_eight_devices_give_what_one_gives(name, make_params, out):
     """Rows over data and fsdp, heads over tensor; the table's gradient is summed over rows on four devices."""
