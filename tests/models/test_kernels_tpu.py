@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 
 from models import kernels, placing, stack
 
@@ -17,6 +18,17 @@ H, C = 4, 64
 T5 = stack.Stack(layers=1, width=256, heads=H, mlp=4, positions="relative", attention="bucketed", attention_bias=False)
 ROTARY = stack.Stack(layers=1, width=256, heads=H, kv_heads=2, mlp=4, positions="rotary", attention="splash")
 NAMES = (("batch", "data"), ("heads", "tensor"), ("kv_heads", "tensor"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_cache():
+    """A compiler without a device can write an executable to the cache but not read it (jax 0.10)."""
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module", params=["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
