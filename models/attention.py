@@ -166,11 +166,13 @@ class Attention(nn.Module):
             key = positions.rotate(key, angles)
         return _split(key, "kv_heads", (0, 2, 3, 1)), _split(value, "kv_heads", (0, 2, 3, 1))
 
-    def __call__(self, x: Array, pairs: tuple[Array, Array], *, mask, bias=None, angles=None, own=None) -> Array:
+    def __call__(
+        self, x: Array, pairs: tuple[Array, Array], *, mask, bias=None, angles=None, own=None, kernel=None
+    ) -> Array:
         """[B, Q, D] -> [B, Q, D], attending to the keys and values `pairs`; see `attend`.
 
         With `own`, the pairs [B, G, C, 1] of a single query itself follow those in `pairs` as a last key, and mask
-        and bias have T + 1 keys; see `attend_cached`.
+        and bias have T + 1 keys; see `attend_cached`. A `kernel` (`kernels.Kernel`) takes the place of mask and bias.
         """
         query = self.query(x)
         if self.config.scale_scores:
@@ -178,7 +180,9 @@ class Attention(nn.Module):
         if angles is not None:
             query = positions.rotate(query, angles)
         query = _split(query, "heads", (0, 2, 1, 3))
-        if own is None:
+        if kernel is not None:
+            out = kernel(query, *pairs)
+        elif own is None:
             keep, rate = self.dropout((*query.shape[:3], pairs[0].shape[3]))
             out = attend(query, *pairs, mask=mask, bias=bias, keep=keep, rate=rate)
         else:

@@ -25,15 +25,18 @@ class Context:
     angles   rotary angles of the places of x, or None.
     memory, memory_mask   encoder states [B, S, D] and [B, 1, L, S], for layers with cross-attention; in a one-token
              step the cache holds keys and values in place of `memory`.
+    kernel, memory_kernel   `kernels.Kernel` of self-attention and cross-attention, in place of masks and bias; or None.
     collect  what each layer hands out besides its output: "nothing", "states" (its output), "pairs" (a dict of the
              keys and values of "self" and, with cross-attention, "cross").
     """
 
-    mask: Array
+    mask: Array | None
     bias: Array | None = None
     angles: tuple[Array, Array] | None = None
     memory: Any = None
     memory_mask: Array | None = None
+    kernel: Any = None
+    memory_kernel: Any = None
     collect: str = struct.field(pytree_node=False, default="nothing")
 
 
@@ -57,13 +60,13 @@ class Block(nn.Module):
             pairs["self"] = module.pairs(x, context.angles)
             rest = {"mask": context.mask, "bias": context.bias, "angles": context.angles}
             if cache is None:
-                return module(x, pairs["self"], **rest)
+                return module(x, pairs["self"], kernel=context.kernel, **rest)
             return module(x, cache["self"], own=pairs["self"], **rest)
 
         def attend_cross(x):
             module = attention.Attention(self.config, self.dtype, name="cross_attention")
             pairs["cross"] = cache["cross"] if cache is not None else module.pairs(context.memory)
-            return module(x, pairs["cross"], mask=context.memory_mask)
+            return module(x, pairs["cross"], mask=context.memory_mask, kernel=context.memory_kernel)
 
         x = self._residual("self_attention", x, attend_self)
         if self.cross:

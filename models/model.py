@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from models import axes
+from models import axes, stack
 from models import costs as cost
 from models import readout as readouts
 
@@ -75,6 +75,21 @@ class Model(abc.ABC):
         It has `rows` rows of `inputs` encoder places and `targets` decoder places (all that a decoder alone has), with
         the head at `predicted` places of each.
         """
+
+    @property
+    def stacks(self) -> dict[str, stack.Stack]:
+        """The stacks of the model by the side of the batch that they read, "encoder" or "decoder"."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        sides = {"stack": self.kind}
+        return {sides.get(name, name): value for name, value in found.items() if isinstance(value, stack.Stack)}
+
+    def plain(self):
+        """The same model with plain attention in every stack, for any length and platform."""
+        fields = (field.name for field in dataclasses.fields(self))
+        stacks = {name: value for name in fields if isinstance(value := getattr(self, name), stack.Stack)}
+        return dataclasses.replace(
+            self, **{name: dataclasses.replace(of, attention="plain") for name, of in stacks.items()}
+        )
 
     def abstract(self) -> dict[str, axes.Leaf]:
         """Shape, dtype and logical axes of every parameter, sorted by path; makes no array."""

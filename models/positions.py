@@ -4,6 +4,7 @@ Shapes: B batch, H heads, Q queries, K keys, C head size.
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,22 +13,23 @@ from jax import Array
 from models import initial, stack
 
 
-def buckets(distance: Array, *, bidirectional: bool, count: int, furthest: int) -> Array:
+def buckets(distance: Any, *, bidirectional: bool, count: int, furthest: int, of: Any = jnp) -> Any:
     """T5's bucket of each key-minus-query distance (arXiv:1910.10683): exact when near, logarithmic up to `furthest`.
 
     With `bidirectional` the upper half of the buckets is for keys after the query; without, those are in bucket 0.
+    `of` is the module that computes it, numpy for what a kernel is compiled with.
     """
-    first = jnp.zeros_like(distance)
+    first = of.zeros_like(distance)
     if bidirectional:
         count //= 2
-        first = jnp.where(distance > 0, count, 0).astype(distance.dtype)
-        distance = jnp.abs(distance)
+        first = of.where(distance > 0, count, 0).astype(distance.dtype)
+        distance = of.abs(distance)
     else:
-        distance = jnp.maximum(-distance, 0)
+        distance = of.maximum(-distance, 0)
     exact = count // 2
-    ratio = jnp.maximum(distance, 1).astype(jnp.float32) / exact
-    coarse = exact + (jnp.log(ratio) / math.log(furthest / exact) * (count - exact)).astype(distance.dtype)
-    return first + jnp.where(distance < exact, distance, jnp.minimum(coarse, count - 1))
+    ratio = of.maximum(distance, 1).astype(of.float32) / exact
+    coarse = exact + (of.log(ratio) / math.log(furthest / exact) * (count - exact)).astype(distance.dtype)
+    return first + of.where(distance < exact, distance, of.minimum(coarse, count - 1))
 
 
 class RelativeBias(nn.Module):

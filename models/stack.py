@@ -9,6 +9,7 @@ NORMS = ("layernorm", "rmsnorm")
 NORM_POSITIONS = ("pre", "post")
 POSITIONS = ("learned", "relative", "learned_relative", "rotary", "none")
 REMAT = ("none", "dots", "full")
+ATTENTION = ("plain", "splash", "bucketed", "cudnn")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,8 @@ class Stack:
       remat                  what the backward pass recomputes: "none"; "dots": everything but the products with
                              weights; "full": whole layers.
       unroll                 layers a step of the scan holds; `layers` unrolls the loop.
+      attention              "plain", on every platform; or a kernel: "bucketed" for TPUs with a relative bias,
+                             "splash" for TPUs and "cudnn" for GPUs without (models/kernels.py).
     """
 
     layers: int
@@ -79,6 +82,7 @@ class Stack:
     init: initial.Initial = initial.Initial()
     remat: str = "none"
     unroll: int = 1
+    attention: str = "plain"
 
     def __post_init__(self):
         for name in ("layers", "width", "heads", "mlp", "max_positions", "unroll"):
@@ -89,6 +93,7 @@ class Stack:
             ("norm_position", NORM_POSITIONS),
             ("positions", POSITIONS),
             ("remat", REMAT),
+            ("attention", ATTENTION),
         ):
             value = getattr(self, name)
             _require(value in known, f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
@@ -111,6 +116,32 @@ class Stack:
             self.buckets >= 4 and self.buckets % 4 == 0 and self.max_distance > self.buckets // 2,
             f"buckets {self.buckets} with max_distance {self.max_distance}: buckets must be a multiple of 4 and "
             "max_distance above half of it",
+        )
+        if self.attention != "plain":
+            self._check_kernel()
+
+    def _check_kernel(self):
+        """Refuses what the chosen kernel can't compute."""
+        kernel = f"attention {self.attention!r}"
+        _require(
+            self.attention_dropout == 0,
+            f"{kernel} has no dropout and attention_dropout is {self.attention_dropout}; set it to 0 or "
+            "attention = 'plain'",
+        )
+        if self.attention == "bucketed":
+            _require(
+                self.relative,
+                f"{kernel} is for a relative bias and positions is {self.positions!r}; set attention = 'splash'",
+            )
+        else:
+            _require(
+                not self.relative,
+                f"{kernel} has no place for the bias of positions {self.positions!r}; set attention = 'bucketed' "
+                "(TPU) or 'plain'",
+            )
+        _require(
+            self.attention != "cudnn" or (self.size % 8 == 0 and self.size <= 128),
+            f"{kernel} takes head sizes that are multiples of 8 up to 128 and this is {self.size}; change head_dim",
         )
 
     @property

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import Array
 from jax.nn import initializers
 
-from models import attention, block, initial, layers, positions, stack
+from models import attention, block, initial, kernels, layers, positions, stack
 
 
 class Trunk(nn.Module):
@@ -57,23 +57,39 @@ class Trunk(nn.Module):
         the last layer, none of them through the final norm.
         """
         x = self._embed(x, places, types)
-        length = x.shape[1]
-        mask = attention.causal_mask(segments, prefix) if self.decoder else attention.segment_mask(segments, segments)
-        seen = None
-        if memory is not None:
-            seen = attention.hide(attention.segment_mask(segments, memory[1]), self.dtype)
-        context = block.Context(
-            mask=attention.hide(mask, self.dtype),
-            bias=self.relative_bias(length, length) if self.config.relative else None,
-            angles=self._angles(places),
-            memory=None if memory is None else memory[0],
-            memory_mask=seen,
-            collect=collect,
-        )
+        context = self._context(segments, places, prefix, memory, collect)
         last, extra = self.layers(x, context, None)
         if collect == "states":
             extra = jnp.concatenate([x[None], extra])
         return self.close(last), extra
+
+    def _context(self, segments, places, prefix, memory, collect: str) -> block.Context:
+        """What the layers share; see `__call__`."""
+        angles = self._angles(places)
+        states, seen = (None, None) if memory is None else memory
+        # Parameters are made, and caches filled, from rows too short for a kernel: both are plain.
+        if self.config.attention != "plain" and not self.is_initializing() and collect != "pairs":
+            if prefix is not None:
+                raise ValueError(f"Stack: attention {self.config.attention!r} has no open prefix; set it to 'plain'")
+            table = self.relative_bias.embedding if self.config.relative else None
+            return block.Context(
+                mask=None,
+                angles=angles,
+                memory=states,
+                kernel=kernels.make(self.config, segments, table=table, causal=self.decoder),
+                memory_kernel=None if seen is None else kernels.make(self.config, segments, seen),
+                collect=collect,
+            )
+        length = segments.shape[1]
+        mask = attention.causal_mask(segments, prefix) if self.decoder else attention.segment_mask(segments, segments)
+        return block.Context(
+            mask=attention.hide(mask, self.dtype),
+            bias=self.relative_bias(length, length) if self.config.relative else None,
+            angles=angles,
+            memory=states,
+            memory_mask=None if seen is None else attention.hide(attention.segment_mask(segments, seen), self.dtype),
+            collect=collect,
+        )
 
     def step(self, x: Array, places: Array, cache: dict[str, Any]) -> tuple[Array, tuple[Array, Array]]:
         """One token a row: embeddings [B, 1, D] at places [B] -> states [B, 1, D], and its own pairs, stacked by layer.

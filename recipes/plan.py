@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType
 
+from models import kernels
 from recipes import checkpoint, costing, handoff, mesh, problems, recipe, sharding
 from recipes import state as states
 
@@ -74,6 +75,8 @@ def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int, clock: int) -> 
         found.append(f"a model of kind {stage.model.kind!r} can't learn from data of kind {stage.data.kind!r}")
     shape = mesh.sizes(of.mesh, devices)
     found += sharding.problems(of.rules, stage.model.abstract(), shape)
+    lengths = {name: dims[1] for name, (dims, _) in stage.data.spec(stage.batch).items() if len(dims) > 1}
+    found += kernels.problems(stage.model.stacks, lengths, stage.model.dtype)
     over = AbstractMesh(tuple(shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
     # An abstract mesh serves as a real one does, since nothing is placed on it.
     layout = states.layout(stage, of.rules, over, clock)  # type: ignore[arg-type]

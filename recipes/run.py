@@ -7,9 +7,11 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import rich.console
 from etils import epath
 
+from models import kernels
 from recipes import agree, config, hosts, lineage, loop, mesh, plan, recipe
 
 
@@ -56,7 +58,7 @@ def _run(
         of.stage(until)
     folder = epath.Path(workdir)
     agree.first(lambda: _refuse_another(resolved, folder, allow_config_change))
-    agree.check(lambda: next(iter(plan.make(of, data=True).problems), None))
+    agree.check(lambda: next(iter(plan.make(of, data=True).problems), None) or _foreign_kernel(of))
     agree.first(lambda: _begin(folder, resolved))
     agree.shared(folder)
     over = mesh.build(of.mesh)
@@ -79,6 +81,14 @@ def done(stage: epath.Path) -> dict[str, Any] | None:
 def _environment() -> str:
     """What decides beside the recipe what a process computes, a line each."""
     return "\n".join([f"commit {lineage.commit()}", *(f"{name} {text}" for name, text in lineage.versions().items())])
+
+
+def _foreign_kernel(of: recipe.Recipe) -> str | None:
+    """The first kernel of a recipe that this program's devices can't run."""
+    for stage in of.stages:
+        for problem in kernels.foreign(stage.model.stacks, jax.default_backend()):
+            return f"recipe {of.name!r}, stage {stage.name!r}: {problem}"
+    return None
 
 
 def _begin(folder: epath.Path, resolved: config.Resolved) -> None:

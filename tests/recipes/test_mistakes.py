@@ -79,6 +79,10 @@ MISTAKES = [
     (PLAN + " --devices 8 --set recipe.Mesh.tensor=8", "doesn't divide over mesh axis 'tensor' of 8 devices"),
     (PLAN + " --devices 8 --set BATCH=4", "batch 4 in 1 parts doesn't divide over 8 devices"),
     (PLAN + " --devices 8 --set Mesh.fsdp=2 --set recipe.Rules.mlp='fsdp' --set recipe.Recipe.rules=@recipe.Rules()", "both go to mesh axis 'fsdp'"),
+    # attention
+    (PLAN + " --set Stack.attention='splash'", "attention 'splash' takes lengths that are multiples of 128"),
+    (RUN + " --set Stack.attention='splash' --set LENGTH=128", "is a kernel for TPUs and this program is for 'cpu'; set Stack.attention"),
+    (PLAN + " --set Stack.attention='bucketed'", "is for a relative bias and positions is 'learned'; set attention = 'splash'"),
     # handoffs
     (PLAN + " --set seq2seq_from_encoder/Handoff.drop=()", "source parameter mlm_head/bias [384] is neither read nor dropped"),
     (PLAN + " --set seq2seq_from_encoder/Handoff.fresh=()", "is neither taken nor fresh; add it to take or fresh"),

@@ -100,3 +100,13 @@ UNITS = {  # facts of Soltan et al. 2023, recalled; the arithmetic closes exactl
 def test_the_ten_models_of_the_first_paper_cost_what_it_says(name):
     planned = plan.make(config.load(f"soltan2023/{name}").value)
     assert round(planned.totals["training_units"], 2) == UNITS[name] and not planned.problems
+
+
+def test_a_kernel_is_planned_where_it_serves_and_refused_where_its_length_does_not_fit(planned):
+    fused = plan.make(config.load("mlm_then_seq2seq", [STORE, "Stack.attention='splash'"]).value, devices=1)
+    assert [stage["flops"] for stage in fused.stages] == [stage["flops"] for stage in planned.stages]
+    found = plan.make(
+        config.load("mlm_then_seq2seq", [STORE, "Stack.attention='splash'", "LENGTH=200"]).value, devices=1
+    ).problems
+    assert any("stage 'mlm': encoder: attention 'splash' takes lengths" in line for line in found), found
+    assert all("\n" not in line for line in found)
