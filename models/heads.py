@@ -39,7 +39,8 @@ class MaskedLM:
     def cost(self, config: stack.Stack, vocabulary: int, rows: int, predicted: int) -> costs.Cost:
         """Cost at `predicted` places of each of `rows` rows."""
         width, paths = config.width, f"{self.name}/.*|" + ("token_embedder/.*" if self.tied else "logits/.*")
-        return costs.output(paths, rows * predicted, (width, width * self.dense), (width, vocabulary))
+        narrow = config.table_width
+        return costs.output(paths, rows * predicted, (width, narrow * self.dense), (narrow, vocabulary))
 
     def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
         """The module, from states, batch and the readout to an output."""
@@ -139,9 +140,10 @@ def _check_classes(head, classes: int):
         raise ValueError(f"{type(head).__name__}: classes is {classes}; give at least 2")
 
 
-def _square(config: stack.Stack, dtype: jnp.dtype) -> layers.Dense:
+def _dense(config: stack.Stack, dtype: jnp.dtype, outputs: int | None = None) -> layers.Dense:
+    """A dense layer from the stack's width to the same width, or to `outputs`."""
     std = config.init.kernel(config.width)
-    return layers.Dense((config.width, config.width), ("embed", "norm"), std, dtype, bias=True, name="dense")
+    return layers.Dense((config.width, outputs or config.width), ("embed", "norm"), std, dtype, bias=True, name="dense")
 
 
 def _linear(config: stack.Stack, outputs: int) -> layers.Dense:
@@ -158,9 +160,9 @@ class _MaskedLM(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: Array, batch, output: readout.Readout) -> model.Output:
-        hidden = model.at_targets(hidden, batch)
+        c, hidden = self.config, model.at_targets(hidden, batch)
         if self.head.dense:
-            hidden = layers.activate(self.head.activation, _square(self.config, self.dtype)(hidden))
+            hidden = layers.activate(self.head.activation, _dense(c, self.dtype, c.table_width)(hidden))
             hidden = layers.Norm(self.config, self.dtype, name="norm")(hidden)
         bias = None
         if self.head.bias:
@@ -195,7 +197,7 @@ class _SequenceClassification(nn.Module):
             pooled = jnp.einsum("bl,bld->bd", share, hidden.astype(jnp.float32)).astype(self.dtype)
         x = pooled
         if self.head.pooler != "none":
-            x = _square(self.config, self.dtype)(x)
+            x = _dense(self.config, self.dtype)(x)
             x = jnp.tanh(x) if self.head.pooler == "tanh" else layers.activate(self.head.pooler, x)
         x = layers.Dropout(self.head.dropout, name="dropout")(x)
         logits = _linear(self.config, self.head.classes)(x.astype(jnp.float32))
@@ -211,6 +213,6 @@ class _ReplacedToken(nn.Module):
     def __call__(self, hidden: Array, batch, output: readout.Readout) -> model.Output:
         x = hidden
         if self.head.dense:
-            x = layers.activate(self.head.activation, _square(self.config, self.dtype)(x))
+            x = layers.activate(self.head.activation, _dense(self.config, self.dtype)(x))
         logits = _linear(self.config, 1)(x.astype(jnp.float32))
         return model.Output(hidden=hidden, logits=logits[..., 0])

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from models import axes
+from models import axes, stack
 from models import costs as cost
 from models import readout as readouts
 
@@ -40,6 +40,13 @@ def at_targets(hidden: Array, batch: Mapping[str, Array]) -> Array:
     if "target_positions" not in batch:
         return hidden
     return jnp.take_along_axis(hidden, batch["target_positions"][:, :, None], axis=1)
+
+
+def check_tables(owner: str, *stacks: stack.Stack):
+    """Refuse tables narrower than the stack, which only encoders have."""
+    for one in stacks:
+        if one.embedding_width is not None:
+            raise ValueError(f"{owner}: embedding_width is {one.embedding_width}; only encoders have one, give None")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
