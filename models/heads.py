@@ -22,6 +22,7 @@ class MaskedLM:
     """Prediction of tokens at `target_positions` (BERT, arXiv:1810.04805).
 
     dense  a dense layer, `activation` and a norm before the output; without, the states go out bare.
+    dense_bias  a bias on that layer.
     tied   the output's kernel is the token embedding; otherwise a free one, logits/kernel.
     bias   a bias over the vocabulary.
     """
@@ -29,6 +30,7 @@ class MaskedLM:
     name: ClassVar[str] = "mlm_head"
 
     dense: bool = True
+    dense_bias: bool = True
     activation: str = "gelu"
     tied: bool = True
     bias: bool = True
@@ -140,10 +142,10 @@ def _check_classes(head, classes: int):
         raise ValueError(f"{type(head).__name__}: classes is {classes}; give at least 2")
 
 
-def _dense(config: stack.Stack, dtype: jnp.dtype, outputs: int | None = None) -> layers.Dense:
+def _dense(config: stack.Stack, dtype: jnp.dtype, outputs: int | None = None, bias: bool = True) -> layers.Dense:
     """A dense layer from the stack's width to the same width, or to `outputs`."""
-    std = config.init.kernel(config.width)
-    return layers.Dense((config.width, outputs or config.width), ("embed", "norm"), std, dtype, bias=True, name="dense")
+    shape, std = (config.width, outputs or config.width), config.init.kernel(config.width)
+    return layers.Dense(shape, ("embed", "norm"), std, dtype, bias=bias, name="dense")
 
 
 def _linear(config: stack.Stack, outputs: int) -> layers.Dense:
@@ -162,7 +164,9 @@ class _MaskedLM(nn.Module):
     def __call__(self, hidden: Array, batch, output: readout.Readout) -> model.Output:
         c, hidden = self.config, model.at_targets(hidden, batch)
         if self.head.dense:
-            hidden = layers.activate(self.head.activation, _dense(c, self.dtype, c.table_width)(hidden))
+            hidden = layers.activate(
+                self.head.activation, _dense(c, self.dtype, c.table_width, self.head.dense_bias)(hidden)
+            )
             hidden = layers.Norm(self.config, self.dtype, name="norm")(hidden)
         bias = None
         if self.head.bias:

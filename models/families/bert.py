@@ -77,32 +77,26 @@ def names(model: encoder.Encoder, kind: str) -> rules.Map:
     """The name map."""
     short = "bert" if kind == "bert" else "roberta"
     layer, here = f"{short}.encoder.layer.{rules.LAYER}", "encoder/layers"
-    inside = [f"{layer}.attention.{part}" for part in ("self.query", "self.key", "self.value", "output.dense")]
     tables = f"{short}.embeddings"
-    made = [
-        *rules.attention(f"{here}/self_attention", inside, bias=True),
-        *rules.norm(f"{here}/self_attention_norm", f"{layer}.attention.output.LayerNorm", bias=True),
-        *rules.dense(f"{here}/mlp/wi", f"{layer}.intermediate.dense"),
-        *rules.dense(f"{here}/mlp/wo", f"{layer}.output.dense"),
-        *rules.norm(f"{here}/mlp_norm", f"{layer}.output.LayerNorm", bias=True),
-        rules.table("token_embedder", f"{tables}.word_embeddings.weight"),
-        rules.table("encoder/position_embedder", f"{tables}.position_embeddings.weight"),
-        rules.table("encoder/type_embedder", f"{tables}.token_type_embeddings.weight"),
-        *rules.norm("encoder/embedding_norm", f"{tables}.LayerNorm", bias=True),
-    ]
+    made = [*rules.bert_layers(layer, here), *rules.bert_tables(tables)]
     copies: dict[str, str] = {}
+    unread: dict[str, str] = {}
     if model.head is not None:
         out = "cls.predictions" if short == "bert" else "lm_head"
         dense, norm = ("transform.dense", "transform.LayerNorm") if short == "bert" else ("dense", "layer_norm")
         made += rules.dense("mlm_head/dense", f"{out}.{dense}")
         made += rules.norm("mlm_head/norm", f"{out}.{norm}", bias=True)
-        made.append(rules.Rule(ours="mlm_head/bias", theirs=f"{out}.bias"))
-        copies[f"{out}.decoder.bias"] = f"{out}.bias"
+        # An untied output has a bias of its own, and leaves the head's unread.
+        made.append(
+            rules.Rule(ours="mlm_head/bias", theirs=f"{out}.bias" if model.head.tied else f"{out}.decoder.bias")
+        )
         if model.head.tied:
+            copies[f"{out}.decoder.bias"] = f"{out}.bias"
             copies[f"{out}.decoder.weight"] = f"{tables}.word_embeddings.weight"
         else:
+            unread[f"{out}.bias"] = f"{out}.decoder.bias"
             made.append(rules.Rule(ours="logits/kernel", theirs=f"{out}.decoder.weight"))
     ignored = (r".*\.position_ids", r".*\.pooler\.dense\.(weight|bias)", r"cls\.seq_relationship\.(weight|bias)")
     if model.head is None:
         ignored = (*ignored, r"(cls|lm_head)\..*")
-    return rules.Map(rules=tuple(made), copies=copies, ignored=ignored, prefix=f"{short}.")
+    return rules.Map(rules=tuple(made), copies=copies, unread=unread, ignored=ignored, prefix=f"{short}.")

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models import initial, stack
-from models.families import bert, gpt2, llama, rules, t5
+from models.families import bart, bert, electra, gpt2, llama, modernbert, rules, t5
 from models.families.fields import Fields
 
-_KINDS = {"encdec": (t5,), "encoder": (bert, t5), "decoder": (gpt2, llama)}
-_FAMILIES = {kind: family for family in (t5, bert, gpt2, llama) for kind in family.TYPES}
+_KINDS = {"encdec": (t5, bart), "encoder": (bert, electra, modernbert, t5), "decoder": (gpt2, llama)}
+_FAMILIES = {kind: family for family in (t5, bart, bert, electra, modernbert, gpt2, llama) for kind in family.TYPES}
 
 
 def read(

@@ -73,12 +73,14 @@ class Map:
     Attributes:
       rules: one for each parameter.
       copies: tensor -> the tensor that it repeats; it may be absent, and is not written.
+      unread: tensor -> the tensor that it repeats: no code reads it, but it is written, since files have it.
       ignored: patterns of tensors that hold nothing learnt or that no model here uses.
       prefix: what every tensor of the headless model lacks.
     """
 
     rules: tuple[Rule, ...]
     copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     prefix: str = ""
 
@@ -154,7 +156,12 @@ def check(of: Map, made: Sequence[Bundle], there: Mapping[str, tuple[int, ...]],
         if tuple(there[name]) != shape:
             raise ValueError(f"{where}: {name} is {list(there[name])} and its configuration asks for {list(shape)}")
     for name in there:
-        known = name in wanted or name in of.copies or any(re.fullmatch(one, name) for one in of.ignored)
+        known = (
+            name in wanted
+            or name in of.copies
+            or name in of.unread
+            or any(re.fullmatch(one, name) for one in of.ignored)
+        )
         if not known:
             raise ValueError(f"{where} holds the tensor {name!r}, which the model has no place for")
 
@@ -210,3 +217,25 @@ def norm(ours: str, theirs: str, *, bias: bool, first: int = 0) -> list[Rule]:
 def table(ours: str, theirs: str) -> Rule:
     """The rule of a table of rows."""
     return Rule(ours=f"{ours}/embedding", theirs=theirs)
+
+
+def bert_layers(theirs: str, ours: str) -> list[Rule]:
+    """Rules of a layer as BERT, RoBERTa and ELECTRA name it."""
+    inside = [f"{theirs}.attention.{part}" for part in ("self.query", "self.key", "self.value", "output.dense")]
+    return [
+        *attention(f"{ours}/self_attention", inside, bias=True),
+        *norm(f"{ours}/self_attention_norm", f"{theirs}.attention.output.LayerNorm", bias=True),
+        *dense(f"{ours}/mlp/wi", f"{theirs}.intermediate.dense"),
+        *dense(f"{ours}/mlp/wo", f"{theirs}.output.dense"),
+        *norm(f"{ours}/mlp_norm", f"{theirs}.output.LayerNorm", bias=True),
+    ]
+
+
+def bert_tables(theirs: str) -> list[Rule]:
+    """Rules of the tables and their norm as BERT, RoBERTa and ELECTRA name them."""
+    return [
+        table("token_embedder", f"{theirs}.word_embeddings.weight"),
+        table("encoder/position_embedder", f"{theirs}.position_embeddings.weight"),
+        table("encoder/type_embedder", f"{theirs}.token_type_embeddings.weight"),
+        *norm("encoder/embedding_norm", f"{theirs}.LayerNorm", bias=True),
+    ]

@@ -50,11 +50,16 @@ def run(
     made = rules.bundles(of, leaves)
     strip = of.prefix if isinstance(model, encoder.Encoder) and model.head is None else ""
     shapes = {name.removeprefix(strip): shape for one in made for name, shape in one.tensors.items()}
+    shapes |= {repeat: shapes[name] for repeat, name in of.unread.items()}
     folder.mkdir(parents=True, exist_ok=True)
     writer = tensors.Writer(target, shapes, dtype, shard)
     for bundle in made:
         for name, value in rules.theirs(bundle, _read(root, leaves, bundle)):
-            writer.put(name.removeprefix(strip), value)
+            for one in (
+                name.removeprefix(strip),
+                *(repeat for repeat, of_what in of.unread.items() if of_what == name),
+            ):
+                writer.put(one, value)
     values |= {"dtype": dtype}
     if store is not None:
         found = vocabularies.save(store, target)
@@ -100,12 +105,11 @@ def _family(model: Any, kind: str | None, origin: str | None) -> tuple[str, dict
 def _card(manifest: Mapping[str, Any], model: Any, kind: str) -> Iterator[str]:
     """A model card: what it is and all that it descends from."""
     yield from ("---", "library_name: transformers", "tags: [baton]", "---", "", f"# {manifest['stage']} ({kind})", "")
-    yield f"Trained with Baton as stage `{manifest['stage']}` of recipe `{manifest['recipe']}`, step {manifest['step']}."
+    yield f"Stage `{manifest['stage']}` of the Baton recipe `{manifest['recipe']}`, step {manifest['step']}."
     yield from ("", "| lineage | stage | step | tokens | FLOPs |", "|---|---|---:|---:|---:|")
     own = {name: manifest[name] for name in ("recipe", "stage", "step")} | dict(manifest["spent"])
     for entry in [*manifest["lineage"], own]:
-        yield (
-            f"| {entry['recipe']} | {entry['stage']} | {entry['step']} | {entry['tokens']:,.0f} | {entry['flops']:.3g} |"
-        )
+        place = f"{entry['recipe']} | {entry['stage']} | {entry['step']}"
+        yield f"| {place} | {entry['tokens']:,.0f} | {entry['flops']:.3g} |"
     yield from ("", f"Parameters: {sum(leaf.size for leaf in model.abstract().values()):,}.")
     yield f"Digest: `{manifest['params_digest']}`. Recipe hash: `{manifest['gin']['hash']}`.\n"

@@ -76,7 +76,9 @@ def open_(directory: str) -> Source:
     kind, model = known.read(config, str(file), lambda name: name in plain, same)
     of = known.names(model, kind)
     bare = of.prefix and not any(name.startswith(of.prefix) for name in plain)
-    heads = {rule.theirs for rule in of.rules if not rule.theirs.startswith(of.prefix)} | set(of.copies)
+    heads = (
+        {rule.theirs for rule in of.rules if not rule.theirs.startswith(of.prefix)} | set(of.copies) | set(of.unread)
+    )
     aliases = {of.prefix + name if bare and name not in heads else name: file for name, file in plain.items()}
     made = rules.bundles(of, model.abstract())
     rules.check(of, made, {name: reader.shapes[there] for name, there in aliases.items()}, directory)

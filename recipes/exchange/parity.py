@@ -59,6 +59,7 @@ def logits(source: imports.Source, stage: str) -> tuple[float, float]:
     batch, asked = _batch(source.model)
     output = source.model.apply(params, batch)
     ours = output.hidden if output.readout is None else output.readout.logits(output.hidden)
+    ours = ours if output.logits is None else output.logits
     with torch.no_grad():
         found = theirs(**{key: torch.tensor(value).long() for key, value in asked.items()})
     expected = (found.logits if "logits" in found else found.last_hidden_state).numpy()

@@ -15,6 +15,10 @@ T5 = {"vocab_size": 61, "d_model": 24, "d_kv": 10, "d_ff": 40, "num_layers": 2, 
 T5 |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 12, "decoder_start_token_id": 0}
 GPT2 = {"vocab_size": 61, "n_embd": 24, "n_layer": 3, "n_head": 3, "n_inner": 40, "n_positions": 32}
 GPT2 |= {"bos_token_id": 1, "eos_token_id": 1}
+BART = {"vocab_size": 61, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "max_position_embeddings": 32}
+BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 3, "encoder_ffn_dim": 40, "decoder_ffn_dim": 36}
+MODERN = {"local_attention": 6, "max_position_embeddings": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MODERN |= {"cls_token_id": 1, "sep_token_id": 2, "num_hidden_layers": 4}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LLAMA3 |= {"original_max_position_embeddings": 16}
 MODELS = {
@@ -28,6 +32,11 @@ MODELS = {
     "bert_bare": ("BertModel", "BertConfig", SMALL),
     "roberta": ("RobertaForMaskedLM", "RobertaConfig", SMALL | {"max_position_embeddings": 34}),
     "xlm-roberta": ("XLMRobertaForMaskedLM", "XLMRobertaConfig", SMALL | {"hidden_act": "relu"}),
+    "electra": ("ElectraForPreTraining", "ElectraConfig", SMALL | {"embedding_size": 10}),
+    "electra_generator": ("ElectraForMaskedLM", "ElectraConfig", SMALL | {"embedding_size": 10}),
+    "bart": ("BartForConditionalGeneration", "BartConfig", BART),
+    "mbart": ("MBartForConditionalGeneration", "MBartConfig", BART | {"scale_embedding": True}),
+    "modernbert": ("ModernBertForMaskedLM", "ModernBertConfig", SMALL | MODERN),
     "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT2),
     "gpt2_free": ("GPT2LMHeadModel", "GPT2Config", GPT2 | {"tie_word_embeddings": False}),
     "llama": ("LlamaForCausalLM", "LlamaConfig", SMALL | {"num_key_value_heads": 2, "head_dim": 10}),
@@ -80,7 +89,7 @@ def test_parity_in_both_directions(published, tmp_path, capfd, name):
     assert parity.logits(exported, str(stage))[0] < 1e-4
     assert _loading(name, again) == (set(), set())
     for tensor in source.aliases:
-        if tensor in exported.aliases:
+        if tensor in exported.aliases and tensor not in source.map.unread:
             np.testing.assert_array_equal(source.read(tensor), exported.read(tensor))
 
 
@@ -145,7 +154,7 @@ def _made(folder, config):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "electra"}, "model_type = 'electra' is not supported"),
+        ({"model_type": "bloom"}, "model_type = 'bloom' is not supported"),
         ({"activation_function": "mish"}, "activation_function = 'mish' is not supported"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True is not supported"),
         ({"sparkle": 3}, "option sparkle = 3 is unknown"),
