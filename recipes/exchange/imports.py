@@ -10,8 +10,9 @@ import numpy as np
 from etils import epath
 
 from models.families import known, rules
+from models.families import t5x as t5x_names
 from recipes import checkpoint, leafwise, lineage, recipe, spell
-from recipes.exchange import tensors, vocabularies
+from recipes.exchange import t5x, tensors, vocabularies
 
 GIN = "model.gin"
 
@@ -26,7 +27,7 @@ class Source:
     model: Any
     map: rules.Map
     bundles: list[rules.Bundle]
-    reader: tensors.Reader
+    reader: tensors.Reader | t5x.Reader
     aliases: dict[str, str]
 
     def read(self, name: str) -> np.ndarray:
@@ -97,6 +98,19 @@ def open_(directory: str) -> Source:
     )
 
 
+def open_t5x(where: str) -> Source:
+    """Reads a T5X checkpoint, whose shapes say which model it is."""
+    reader = t5x.Reader(where)
+    model = t5x_names.read(reader.shapes, where)
+    of = t5x_names.names(model)
+    made = rules.bundles(of, model.abstract())
+    rules.check(of, made, reader.shapes, where)
+    aliases = {name: name for name in reader.shapes}
+    return Source(
+        directory=where, kind="t5x", config={}, model=model, map=of, bundles=made, reader=reader, aliases=aliases
+    )
+
+
 def run(source: Source, target: str) -> dict[str, Any]:
     """Writes the stage directory `target`: a checkpoint at step 0, model.gin, and the vocabulary if there is one.
 
@@ -107,7 +121,7 @@ def run(source: Source, target: str) -> dict[str, Any]:
     """
     if checkpoint.steps(epath.Path(target) / "checkpoints"):
         raise recipe.Mistake(f"{target} already holds a checkpoint; name another target or remove it")
-    encoder = vocabularies.find(source.directory, source.config)
+    encoder = vocabularies.find(source.directory, source.config) if source.config else None
     leaves, text = source.model.abstract(), spell.spell(source.model)
     manifest = _manifest(source, target, text, encoder)
     with leafwise.Writer(target, 0, manifest) as writer:
@@ -127,12 +141,18 @@ def _modern(name: str) -> str:
 
 def _manifest(source: Source, target: str, text: str, encoder: Any) -> dict[str, Any]:
     total = hashlib.sha256()
-    for file in (pathlib.Path(source.directory) / "config.json", *source.reader.files):
+    config = [pathlib.Path(source.directory) / "config.json"] if source.config else []
+    for file in (*config, *source.reader.files):
         with open(file, "rb") as opened:
             total.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     digest, hashed = total.hexdigest(), hashlib.sha256(text.encode()).hexdigest()
     spent = dict.fromkeys(("tokens", "flops", "training_units"), 0)
-    ancestor = {"recipe": f"hf:{source.directory}", "stage": source.kind, "step": 0, "params_digest": digest}
+    ancestor = {
+        "recipe": f"{'hf' if source.config else 't5x'}:{source.directory}",
+        "stage": source.kind,
+        "step": 0,
+        "params_digest": digest,
+    }
     return {
         "format": lineage.FORMAT,
         "recipe": "import",
