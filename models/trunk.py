@@ -141,9 +141,9 @@ class Trunk(nn.Module):
         c = self.config
         if not c.rotary or (local and c.local is None):
             return None
-        own = local and c.local_rotary_base is not None
-        base = c.local_rotary_base if own else c.rotary_base
-        return positions.rotation(places, size=c.size, base=base, scaling=None if own else c.rotary_scaling)
+        if local and c.local_rotary_base is not None:
+            return positions.rotation(places, size=c.size, base=c.local_rotary_base)
+        return positions.rotation(places, size=c.size, base=c.rotary_base, scaling=c.rotary_scaling)
 
 
 class Fusion(nn.Module):

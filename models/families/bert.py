@@ -54,7 +54,7 @@ def read(fields: Fields, has: Callable[[str], bool], same: Callable[[str, str], 
 def write(model: encoder.Encoder, kind: str) -> dict[str, Any]:
     """The configuration of a model, as far as this family has options for it."""
     body = model.stack
-    return {
+    values = {
         "architectures": [_CLASSES[kind] + ("Model" if model.head is None else "ForMaskedLM")],
         "vocab_size": model.vocabulary,
         "hidden_size": body.width,
@@ -69,8 +69,8 @@ def write(model: encoder.Encoder, kind: str) -> dict[str, Any]:
         "layer_norm_eps": body.norm_eps,
         "initializer_range": body.init.std,
         "tie_word_embeddings": model.head is None or model.head.tied,
-        "pad_token_id": max(body.position_offset - 1, 0),
     }
+    return values if kind == "bert" else values | {"pad_token_id": body.position_offset - 1}
 
 
 def names(model: encoder.Encoder, kind: str) -> rules.Map:

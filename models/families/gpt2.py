@@ -17,7 +17,10 @@ def read(fields: Fields, has: Callable[[str], bool], same: Callable[[str, str], 
     width = fields.need("n_embd")
     dropout = float(fields.take("resid_pdrop", 0.1))
     deviation = float(fields.take("initializer_range", 0.02))
-    fields.only("embd_pdrop", dropout) if "embd_pdrop" in fields.values else None
+    if (rate := fields.take("embd_pdrop", 0.1)) != dropout:
+        raise ValueError(
+            f"{fields.where}: embd_pdrop = {rate!r} is not supported, only that of resid_pdrop, {dropout!r}"
+        )
     body = stack.Stack(
         layers=fields.need("n_layer"),
         width=width,
@@ -70,9 +73,9 @@ def names(model: decoder.Decoder, kind: str) -> rules.Map:
     fused = f"{layer}.attn.c_attn"
     made = []
     for part, name in enumerate(("query", "key", "value")):
-        path, of = f"{here}/self_attention/{name}", {"part": part, "parts": 3}
-        made.append(rules.Rule(ours=f"{path}/kernel", theirs=f"{fused}.weight", inputs=1, turned=True, **of))
-        made.append(rules.Rule(ours=f"{path}/bias", theirs=f"{fused}.bias", flat=True, **of))
+        path = f"{here}/self_attention/{name}"
+        kernel = rules.Rule(ours=f"{path}/kernel", theirs=f"{fused}.weight", inputs=1, turned=True, part=part, parts=3)
+        made += [kernel, rules.Rule(ours=f"{path}/bias", theirs=f"{fused}.bias", flat=True, part=part, parts=3)]
     made += rules.dense(f"{here}/self_attention/out", f"{layer}.attn.c_proj", inputs=2, turned=True)
     made += rules.dense(f"{here}/mlp/wi", f"{layer}.mlp.c_fc", turned=True)
     made += rules.dense(f"{here}/mlp/wo", f"{layer}.mlp.c_proj", turned=True)

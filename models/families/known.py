@@ -20,7 +20,7 @@ def read(
     Raises:
       ValueError: a family, or an option of one, that no model here has.
     """
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind not in _FAMILIES:
         raise ValueError(f"{where}: model_type = {kind!r} is not supported, only {', '.join(_FAMILIES)}")
     return kind, _FAMILIES[kind].read(Fields(config, where), has, same)

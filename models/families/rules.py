@@ -169,12 +169,12 @@ def check(of: Map, made: Sequence[Bundle], there: Mapping[str, tuple[int, ...]],
 def ours(bundle: Bundle, leaves: Mapping[str, Any], read) -> dict[str, np.ndarray]:
     """The parameters of a bundle; `read` gives a tensor by name. float32."""
     made = {path: np.ones(leaves[path].shape, np.float32) for path in bundle.leaves}
-    last: tuple[str, Any] = ("", None)
+    name, tensor = "", np.zeros(0)
     for piece in sorted(bundle.pieces, key=lambda piece: (piece.layer or 0, piece.rule.part)):
         rule = piece.rule
-        if last[0] != piece.tensor:
-            last = piece.tensor, read(piece.tensor)
-        part = np.split(last[1], rule.parts, rule.axis)[rule.part]
+        if name != piece.tensor:
+            name, tensor = piece.tensor, read(piece.tensor)
+        part = np.split(tensor, rule.parts, rule.axis)[rule.part]
         target = made[rule.ours] if piece.layer is None else made[rule.ours][piece.layer]
         target[...] = rule.ours_from(part, piece.shape)
     return made

@@ -40,8 +40,8 @@ def run(
     if (fault := checkpoint.damage(root)) is not None:
         raise recipe.Mistake(f"{root} is damaged: {fault}")
     model, store = _model(source, manifest)
-    origin = next((e["stage"] for e in manifest["lineage"] if str(e["recipe"]).startswith("hf:")), None)
-    kind, values = _family(model, kind, origin)
+    origin = next((entry for entry in manifest["lineage"] if str(entry["recipe"]).startswith("hf:")), {})
+    kind, values = _family(model, kind, origin.get("stage"))
     folder = pathlib.Path(target)
     if folder.exists() and any(folder.iterdir()):
         raise recipe.Mistake(f"{target} is not empty; name another directory or remove it")
@@ -60,15 +60,16 @@ def run(
                 *(repeat for repeat, of_what in of.unread.items() if of_what == name),
             ):
                 writer.put(one, value)
-    values |= {"dtype": dtype}
+    # Left out, an id would be transformers' default, which may lie outside the vocabulary.
+    ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), None) | origin.get("ids", {})
     if store is not None:
         found = vocabularies.save(store, target)
-        values |= {"eos_token_id": found.eos, "pad_token_id": found.pad}
+        ids |= {"eos_token_id": found.eos, "pad_token_id": found.pad}
         if model.kind == "encdec":
-            values["decoder_start_token_id"] = found.start
+            ids["decoder_start_token_id"] = found.start
+    values = ids | values | {"dtype": dtype}
     (folder / "config.json").write_text(json.dumps(values, indent=1))
     if model.kind != "encoder":
-        ids = {name: value for name, value in values.items() if name.endswith("_token_id")}
         (folder / "generation_config.json").write_text(json.dumps({"_from_model_config": True, **ids}, indent=1))
     (folder / "README.md").write_text("\n".join(_card(manifest, model, kind)))
     return kind, model

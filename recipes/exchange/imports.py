@@ -147,6 +147,7 @@ def _manifest(source: Source, target: str, text: str, encoder: Any) -> dict[str,
             total.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     digest, hashed = total.hexdigest(), hashlib.sha256(text.encode()).hexdigest()
     spent = dict.fromkeys(("tokens", "flops", "training_units"), 0)
+    ids = {name: value for name, value in source.config.items() if name.endswith("_token_id")}
     ancestor = {
         "recipe": f"{'hf' if source.config else 't5x'}:{source.directory}",
         "stage": source.kind,
@@ -166,7 +167,7 @@ def _manifest(source: Source, target: str, text: str, encoder: Any) -> dict[str,
             "handoff": None,
             "family": source.kind,
         },
-        "lineage": [ancestor | {"gin_hash": hashed, **spent}],
+        "lineage": [ancestor | {"ids": ids, "gin_hash": hashed, **spent}],
         "spent": spent,
         "skipped": 0,
         "streak": 0,

@@ -80,7 +80,7 @@ def test_parity_in_both_directions(published, tmp_path, capfd, name):
     assert cli.main(["convert", f"hf:{folder}", str(stage)]) == 0
     source = imports.open_(str(folder))
     worst, largest = parity.logits(source, str(stage))
-    assert worst < 1e-4 < 1 < largest
+    assert worst < 1e-4 and largest > 0.1
     assert checkpoint.manifest(stage)["start"]["origin"] == "import"
     assert cli.main(["convert", str(stage), f"hf:{again}"]) == 0
     assert "parity: largest difference" in capfd.readouterr().out
