@@ -53,13 +53,16 @@ def run(
     shapes |= {repeat: shapes[name] for repeat, name in of.unread.items()}
     folder.mkdir(parents=True, exist_ok=True)
     writer = tensors.Writer(target, shapes, dtype, shard)
-    for bundle in made:
+
+    def put(bundle: rules.Bundle) -> None:
+        # A function, so that one bundle's values are gone before the next one's are read.
         for name, value in rules.theirs(bundle, _read(root, leaves, bundle)):
-            for one in (
-                name.removeprefix(strip),
-                *(repeat for repeat, of_what in of.unread.items() if of_what == name),
-            ):
+            repeats = (repeat for repeat, of_what in of.unread.items() if of_what == name)
+            for one in (name.removeprefix(strip), *repeats):
                 writer.put(one, value)
+
+    for bundle in made:
+        put(bundle)
     # Left out, an id would be transformers' default, which may lie outside the vocabulary.
     ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), None) | origin.get("ids", {})
     if store is not None:

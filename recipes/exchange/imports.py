@@ -126,8 +126,9 @@ def run(source: Source, target: str) -> dict[str, Any]:
     manifest = _manifest(source, target, text, encoder)
     with leafwise.Writer(target, 0, manifest) as writer:
         for bundle in source.bundles:
-            for path, value in rules.ours(bundle, leaves, source.read).items():
-                writer.put(path, value)
+            values = rules.ours(bundle, leaves, source.read)
+            for path in bundle.leaves:
+                writer.put(path, values.pop(path))
     (epath.Path(target) / GIN).write_text(text)
     if encoder is not None:
         encoder.save(f"{target}/{vocabularies.FOLDER}")

@@ -44,12 +44,15 @@ def _line(worst: float, why: str) -> str:
 def tensors_(source: imports.Source, stage: str) -> float:
     """Largest difference between a directory's tensors and those that a stage's parameters make."""
     root = _root(stage)
-    there, worst = checkpoint.abstract(root), 0.0
-    for bundle in source.bundles:
+    there = checkpoint.abstract(root)
+
+    def worst(bundle: rules.Bundle) -> float:
+        # A function, so that one bundle's values are gone before the next one's are read.
         values = checkpoint.read(root, {path: there[path] for path in bundle.leaves})
-        for name, value in rules.theirs(bundle, values):
-            worst = max(worst, float(np.max(np.abs(value - source.read(name).astype(np.float32)), initial=0)))
-    return worst
+        pairs = ((value, source.read(name)) for name, value in rules.theirs(bundle, values))
+        return max(float(np.max(np.abs(value - theirs.astype(np.float32)), initial=0)) for value, theirs in pairs)
+
+    return max(worst(bundle) for bundle in source.bundles)
 
 
 def logits(source: imports.Source, stage: str) -> tuple[float, float]:
