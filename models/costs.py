@@ -51,9 +51,10 @@ def stack(
         sides = config.width * config.size * 2
         flops += 2.0 * sides * (places * config.heads + rows * memory * config.groups)
         flops += _scores(config, places * memory)
-    mixing = 2.0 * fused * rows * memory * config.width
-    prefix = f"{name}/(layers|relative_bias|final_norm|fusion)/.*"
-    return Cost(name, prefix, config.layers * flops + mixing, config.layers, params)
+    once = 2.0 * fused * rows * memory * config.width
+    once += 2.0 * places * (config.embedding_width or 0) * config.width
+    prefix = f"{name}/(layers|relative_bias|final_norm|fusion|embedding_projection)/.*"
+    return Cost(name, prefix, config.layers * flops + once, config.layers, params)
 
 
 def embeddings(name: str, table: str) -> Cost:

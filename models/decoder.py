@@ -32,6 +32,7 @@ class Decoder(model.Model):
     def __post_init__(self):
         super().__post_init__()
         readout.check_scale(self.logit_scale, type(self).__name__)
+        model.check_tables(type(self).__name__, self.stack)
 
     def module(self) -> nn.Module:
         """The Flax module, from a batch to an `Output`."""

@@ -42,6 +42,7 @@ class EncoderDecoder(model.Model):
     def __post_init__(self):
         super().__post_init__()
         readout.check_scale(self.logit_scale, type(self).__name__)
+        model.check_tables(type(self).__name__, self.encoder, self.decoder)
         if self.encoder.width != self.decoder.width:
             raise ValueError(
                 f"EncoderDecoder: encoder width {self.encoder.width} differs from decoder width {self.decoder.width}; "

@@ -26,6 +26,15 @@ class Encoder(model.Model):
     stack: stacks.Stack
     head: heads.Head | None = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        narrow = self.stack.embedding_width
+        if narrow not in (None, self.stack.width) and isinstance(self.head, heads.MaskedLM) and not self.head.dense:
+            raise ValueError(
+                f"Encoder: the output reads states of the tables' width {narrow} and the stack's is "
+                f"{self.stack.width}; give the MaskedLM head dense = True"
+            )
+
     def module(self) -> nn.Module:
         """The Flax module, from a batch to an `Output`."""
         return _Encoder(self)
@@ -51,11 +60,11 @@ class _Encoder(nn.Module):
 
     def setup(self):
         m, c = self.config, self.config.stack
-        self.token_embedder = layers.Table(m.vocabulary, c.width, "vocab", c.init.embedding, m.compute)
+        self.token_embedder = layers.Table(m.vocabulary, c.table_width, "vocab", c.init.embedding, m.compute)
         self.encoder = trunk.Trunk(c, m.compute)
         if m.head is not None:
             setattr(self, m.head.name, m.head.build(c, m.vocabulary, m.compute))
-            self.logits = readout.Output(c, m.vocabulary, tied=m.head.tied)
+            self.logits = readout.Output(c, m.vocabulary, tied=m.head.tied, width=c.table_width)
 
     def __call__(self, batch: Mapping[str, Array]) -> model.Output:
         hidden, _ = self.encoder(

@@ -22,6 +22,7 @@ class MaskedLM:
     """Prediction of tokens at `target_positions` (BERT, arXiv:1810.04805).
 
     dense  a dense layer, `activation` and a norm before the output; without, the states go out bare.
+    dense_bias  a bias on that layer.
     tied   the output's kernel is the token embedding; otherwise a free one, logits/kernel.
     bias   a bias over the vocabulary.
     """
@@ -29,6 +30,7 @@ class MaskedLM:
     name: ClassVar[str] = "mlm_head"
 
     dense: bool = True
+    dense_bias: bool = True
     activation: str = "gelu"
     tied: bool = True
     bias: bool = True
@@ -39,7 +41,8 @@ class MaskedLM:
     def cost(self, config: stack.Stack, vocabulary: int, rows: int, predicted: int) -> costs.Cost:
         """Cost at `predicted` places of each of `rows` rows."""
         width, paths = config.width, f"{self.name}/.*|" + ("token_embedder/.*" if self.tied else "logits/.*")
-        return costs.output(paths, rows * predicted, (width, width * self.dense), (width, vocabulary))
+        narrow = config.table_width
+        return costs.output(paths, rows * predicted, (width, narrow * self.dense), (narrow, vocabulary))
 
     def build(self, config: stack.Stack, vocabulary: int, dtype: jnp.dtype) -> nn.Module:
         """The module, from states, batch and the readout to an output."""
@@ -139,9 +142,10 @@ def _check_classes(head, classes: int):
         raise ValueError(f"{type(head).__name__}: classes is {classes}; give at least 2")
 
 
-def _square(config: stack.Stack, dtype: jnp.dtype) -> layers.Dense:
-    std = config.init.kernel(config.width)
-    return layers.Dense((config.width, config.width), ("embed", "norm"), std, dtype, bias=True, name="dense")
+def _dense(config: stack.Stack, dtype: jnp.dtype, outputs: int | None = None, bias: bool = True) -> layers.Dense:
+    """A dense layer from the stack's width to the same width, or to `outputs`."""
+    shape, std = (config.width, outputs or config.width), config.init.kernel(config.width)
+    return layers.Dense(shape, ("embed", "norm"), std, dtype, bias=bias, name="dense")
 
 
 def _linear(config: stack.Stack, outputs: int) -> layers.Dense:
@@ -158,9 +162,11 @@ class _MaskedLM(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: Array, batch, output: readout.Readout) -> model.Output:
-        hidden = model.at_targets(hidden, batch)
+        c, hidden = self.config, model.at_targets(hidden, batch)
         if self.head.dense:
-            hidden = layers.activate(self.head.activation, _square(self.config, self.dtype)(hidden))
+            hidden = layers.activate(
+                self.head.activation, _dense(c, self.dtype, c.table_width, self.head.dense_bias)(hidden)
+            )
             hidden = layers.Norm(self.config, self.dtype, name="norm")(hidden)
         bias = None
         if self.head.bias:
@@ -195,7 +201,7 @@ class _SequenceClassification(nn.Module):
             pooled = jnp.einsum("bl,bld->bd", share, hidden.astype(jnp.float32)).astype(self.dtype)
         x = pooled
         if self.head.pooler != "none":
-            x = _square(self.config, self.dtype)(x)
+            x = _dense(self.config, self.dtype)(x)
             x = jnp.tanh(x) if self.head.pooler == "tanh" else layers.activate(self.head.pooler, x)
         x = layers.Dropout(self.head.dropout, name="dropout")(x)
         logits = _linear(self.config, self.head.classes)(x.astype(jnp.float32))
@@ -211,6 +217,6 @@ class _ReplacedToken(nn.Module):
     def __call__(self, hidden: Array, batch, output: readout.Readout) -> model.Output:
         x = hidden
         if self.head.dense:
-            x = layers.activate(self.head.activation, _square(self.config, self.dtype)(x))
+            x = layers.activate(self.head.activation, _dense(self.config, self.dtype)(x))
         logits = _linear(self.config, 1)(x.astype(jnp.float32))
         return model.Output(hidden=hidden, logits=logits[..., 0])

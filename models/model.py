@@ -42,6 +42,13 @@ def at_targets(hidden: Array, batch: Mapping[str, Array]) -> Array:
     return jnp.take_along_axis(hidden, batch["target_positions"][:, :, None], axis=1)
 
 
+def check_tables(owner: str, *stacks: stack.Stack):
+    """Refuse tables narrower than the stack, which only encoders have."""
+    for one in stacks:
+        if one.embedding_width is not None:
+            raise ValueError(f"{owner}: embedding_width is {one.embedding_width}; only encoders have one, give None")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model(abc.ABC):
     """A model's configuration and, through it, its functions. Parameters are flat: {path: float32 array}.

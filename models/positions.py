@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from models import initial, stack
+from models import initial, stack, stretch
 
 
 def buckets(distance: Any, *, bidirectional: bool, count: int, furthest: int, of: Any = jnp) -> Any:
@@ -33,7 +33,7 @@ def buckets(distance: Any, *, bidirectional: bool, count: int, furthest: int, of
 
 
 class RelativeBias(nn.Module):
-    """One bias on the scores for each head and bucket of distances, shared by all layers of a stack.
+    """One bias on the scores for each head and bucket of distances.
 
     Distances are those between places in the row. Inside a segment they equal the distances between positions, and
     segments do not see each other, so packing changes nothing and the bias has no batch axis.
@@ -55,6 +55,10 @@ class RelativeBias(nn.Module):
         bucket = buckets(distance, bidirectional=self.bidirectional, count=c.buckets, furthest=c.max_distance)
         return jnp.take(self.embedding, bucket, axis=0)
 
+    def step(self, distance: Array) -> Array:
+        """Bias [B, H, 1, K] of one query a row on keys at key-minus-query distances [B, K]."""
+        return self.at(distance).transpose(0, 2, 1)[:, :, None, :]
+
     def __call__(self, queries: int, keys: int) -> Array:
         """Bias [H, Q, K] float32 of a row's queries 0..Q-1 on its keys 0..K-1.
 
@@ -69,9 +73,11 @@ class RelativeBias(nn.Module):
         return rows[:, : queries * (period - 1)].reshape(-1, queries, period - 1)[:, :, :keys]
 
 
-def rotation(positions: Array, *, size: int, base: float) -> tuple[Array, Array]:
+def rotation(positions: Array, *, size: int, base: float, scaling: stretch.Llama3 | None = None) -> tuple[Array, Array]:
     """Cosines and sines [B, L, 1, C / 2] float32 of the angles for positions [B, L] and head size C."""
     frequency = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
+    if scaling is not None:
+        frequency = scaling(frequency)
     angle = positions[:, :, None, None].astype(jnp.float32) * frequency[None, None, None, :]
     return jnp.cos(angle), jnp.sin(angle)
 

@@ -44,6 +44,8 @@ class Output(nn.Module):
     tied: bool
     bias: bool = False
     scale: str = "none"
+    width: int | None = None
+    """Columns of a kernel of its own; None means the stack's width."""
 
     @nn.compact
     def __call__(self, embedding: Array) -> Readout:
@@ -51,7 +53,7 @@ class Output(nn.Module):
         c, kernel, bias = self.config, embedding, None
         if not self.tied:
             kernel = initial.parameter(
-                self, "kernel", (self.vocabulary, c.width), ("vocab", "embed"), c.init.kernel(c.width)
+                self, "kernel", (self.vocabulary, self.width or c.width), ("vocab", "embed"), c.init.kernel(c.width)
             )
         if self.bias:
             bias = initial.parameter(self, "bias", (self.vocabulary,), ("vocab",), initializers.zeros)

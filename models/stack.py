@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from models import initial
+from models import initial, stretch
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "relu2", "silu")
 NORMS = ("layernorm", "rmsnorm")
 NORM_POSITIONS = ("pre", "post")
-POSITIONS = ("learned", "relative", "learned_relative", "rotary", "none")
+POSITIONS = ("learned", "relative", "relative_layers", "learned_relative", "rotary", "none")
 REMAT = ("none", "dots", "full")
 ATTENTION = ("plain", "splash", "bucketed", "cudnn")
 
@@ -29,15 +29,25 @@ class Stack:
       norm_position          "pre": x + f(norm(x)); "post": norm(x + f(x)).
       final_norm             a norm after the last layer; None means exactly for "pre".
       embedding_norm         a norm after the embeddings are summed.
+      first_norm             "pre" only: False leaves out the first layer's norm before self-attention, as ModernBERT,
+                             whose embeddings are normed already; the scale is there all the same and does nothing.
     Positions
       positions              "learned": a table of `max_positions` rows added to the tokens.
                              "relative": T5's bias on the scores (arXiv:1910.10683), one table of `buckets` for the
                              whole stack, `max_distance` the distance from which all share a bucket.
+                             "relative_layers": the same with a table for each layer (umT5, arXiv:2304.09151).
                              "learned_relative": both. "none": neither.
                              "rotary": queries and keys turned, `rotary_base` the base of the wavelengths
-                             (arXiv:2104.09864).
+                             (arXiv:2104.09864), `rotary_scaling` how they are stretched for longer texts.
+      position_offset        rows before the first position's in the table: RoBERTa and BART keep 2 that serve nothing.
+      local                  how far to each side a layer with local attention sees (arXiv:2004.05150); None means all
+                             see everything.
+      global_every           with `local`, layers 0, n, 2n, ... see everything (ModernBERT: 3, arXiv:2412.13663).
+      local_rotary_base      the base in layers with local attention; None means `rotary_base`.
       types                  rows of the token type table; 0 means there is none.
       embedding_scale        number by which token embeddings are multiplied.
+      embedding_width        width of the tables; a dense layer takes the sum to `width` (ELECTRA, arXiv:2003.10555).
+                             None means `width` and no such layer. Encoders only.
     Numbers
       attention_bias, mlp_bias   biases on the projections.
       scale_scores           divide scores by sqrt(head size); T5 does not.
@@ -66,13 +76,20 @@ class Stack:
     norm_bias: bool = True
     final_norm: bool | None = None
     embedding_norm: bool = False
+    first_norm: bool = True
     positions: str = "learned"
     max_positions: int = 512
+    position_offset: int = 0
     buckets: int = 32
     max_distance: int = 128
     rotary_base: float = 10000.0
+    rotary_scaling: stretch.Llama3 | None = None
+    local: int | None = None
+    global_every: int = 1
+    local_rotary_base: float | None = None
     types: int = 0
     embedding_scale: float = 1.0
+    embedding_width: int | None = None
     attention_bias: bool = True
     mlp_bias: bool = True
     scale_scores: bool = True
@@ -111,6 +128,17 @@ class Stack:
             not self.rotary or self.size % 2 == 0,
             f"head size {self.size} is odd but rotary positions turn pairs; use an even head_dim",
         )
+        _require(self.local is None or self.local >= 1, f"local is {self.local}; give at least 1, or None for all")
+        _require(self.global_every >= 1, f"global_every is {self.global_every}; give at least 1")
+        _require(self.position_offset >= 0, f"position_offset is {self.position_offset}; give 0 or more")
+        _require(
+            self.first_norm or self.norm_position == "pre",
+            "first_norm = False leaves out a norm before attention, and norm_position 'post' has none there",
+        )
+        _require(
+            self.embedding_width is None or self.embedding_width >= 1,
+            f"embedding_width is {self.embedding_width}; give at least 1, or None for the stack's width",
+        )
         _require(self.types >= 0, f"types is {self.types}; give 0 for none, or the number of token types")
         _require(
             self.buckets >= 4 and self.buckets % 4 == 0 and self.max_distance > self.buckets // 2,
@@ -127,6 +155,11 @@ class Stack:
             self.attention_dropout == 0,
             f"{kernel} has no dropout and attention_dropout is {self.attention_dropout}; set it to 0 or "
             "attention = 'plain'",
+        )
+        _require(self.local is None, f"{kernel} sees whole rows and local is {self.local}; set attention = 'plain'")
+        _require(
+            self.positions != "relative_layers",
+            f"{kernel} has no bias for each layer, which positions 'relative_layers' asks for; set attention = 'plain'",
         )
         if self.attention == "bucketed":
             _require(
@@ -161,8 +194,18 @@ class Stack:
 
     @property
     def relative(self) -> bool:
-        """Whether there is a relative bias on the scores."""
+        """Whether there is a relative bias on the scores, the same in all layers."""
         return self.positions in ("relative", "learned_relative")
+
+    @property
+    def uneven(self) -> bool:
+        """Whether a layer does something else by where it stands in the stack."""
+        return self.local is not None or not self.first_norm
+
+    @property
+    def table_width(self) -> int:
+        """Width of the tables of tokens, positions and types."""
+        return self.width if self.embedding_width is None else self.embedding_width
 
     @property
     def rotary(self) -> bool:

@@ -23,16 +23,19 @@ class Trunk(nn.Module):
     def setup(self):
         """Name the parts."""
         c = self.config
-        table = {"width": c.width, "std": c.init.embedding, "dtype": self.dtype}
+        table = {"width": c.table_width, "std": c.init.embedding, "dtype": self.dtype}
         if c.learned:
-            self.position_embedder = layers.Table(rows=c.max_positions, axis="positions", **table)
+            self.position_embedder = layers.Table(rows=c.position_offset + c.max_positions, axis="positions", **table)
         if c.types:
             self.type_embedder = layers.Table(rows=c.types, axis="types", **table)
         if c.relative:
             self.relative_bias = positions.RelativeBias(c, bidirectional=not self.decoder)
         if c.embedding_norm:
             self.embedding_norm = layers.Norm(c, self.dtype)
-        self.layers = block.blocks(c, self.dtype, cross=self.cross)
+        if c.embedding_width is not None:
+            shape, std = (c.embedding_width, c.width), c.init.kernel(c.embedding_width)
+            self.embedding_projection = layers.Dense(shape, ("norm", "embed"), std, self.dtype, bias=True)
+        self.layers = block.blocks(c, self.dtype, cross=self.cross, decoder=self.decoder)
         if c.closing_norm:
             self.final_norm = layers.Norm(c, self.dtype)
         if self.fused:
@@ -58,7 +61,7 @@ class Trunk(nn.Module):
         """
         x = self._embed(x, places, types)
         context = self._context(segments, places, prefix, memory, collect)
-        last, extra = self.layers(x, context, None)
+        last, extra = self.layers(x, context, None, self._numbers())
         if collect == "states":
             extra = jnp.concatenate([x[None], extra])
         return self.close(last), extra
@@ -82,10 +85,17 @@ class Trunk(nn.Module):
             )
         length = segments.shape[1]
         mask = attention.causal_mask(segments, prefix) if self.decoder else attention.segment_mask(segments, segments)
+        local = None
+        if self.config.local is not None:
+            place = jnp.arange(length)
+            near = jnp.abs(place[:, None] - place[None, :]) <= self.config.local
+            local = attention.hide(mask & near[None, None], self.dtype)
         return block.Context(
             mask=attention.hide(mask, self.dtype),
             bias=self.relative_bias(length, length) if self.config.relative else None,
             angles=angles,
+            local_mask=local,
+            local_angles=self._angles(places, local=True),
             memory=states,
             memory_mask=None if seen is None else attention.hide(attention.segment_mask(segments, seen), self.dtype),
             collect=collect,
@@ -98,21 +108,24 @@ class Trunk(nn.Module):
         """
         x = self._embed(x, places[:, None], None)
         slots = jnp.arange(cache["self"][0].shape[4])
-        before = (slots[None, :] < places[:, None])[:, None, None, :]
-        bias = None
-        if self.config.relative:
-            past = self.relative_bias.at(slots[None, :] - places[:, None])
-            own = self.relative_bias.at(jnp.zeros_like(places)[:, None])
-            bias = jnp.concatenate([past, own], axis=1).transpose(0, 2, 1)[:, :, None, :]
+        before = slots[None, :] < places[:, None]
+        distance = jnp.concatenate([slots[None, :] - places[:, None], jnp.zeros_like(places)[:, None]], axis=1)
+        mask = jnp.concatenate([before, jnp.ones_like(before[:, :1])], axis=1)[:, None, None, :]
+        local = None
+        if self.config.local is not None:
+            local = mask & (distance >= -self.config.local)[:, None, None, :]
         context = block.Context(
-            mask=attention.hide(jnp.concatenate([before, jnp.ones_like(before[..., :1])], axis=-1), self.dtype),
-            bias=bias,
+            mask=attention.hide(mask, self.dtype),
+            bias=self.relative_bias.step(distance) if self.config.relative else None,
             angles=self._angles(places[:, None]),
+            local_mask=None if local is None else attention.hide(local, self.dtype),
+            local_angles=self._angles(places[:, None], local=True),
+            distance=distance,
             memory_mask=attention.hide(cache["seen"][0][:, None, None], self.dtype) if self.cross else None,
             collect="pairs",
         )
         layered = {name: cache[name] for name in ("self", "cross") if name in cache}
-        x, pairs = self.layers(x, context, layered)
+        x, pairs = self.layers(x, context, layered, self._numbers())
         return self.close(x), pairs["self"]
 
     def close(self, x: Array) -> Array:
@@ -128,16 +141,26 @@ class Trunk(nn.Module):
         if c.embedding_scale != 1:
             x = x * jnp.asarray(c.embedding_scale, x.dtype)
         if c.learned:
-            x = x + self.position_embedder(places)
+            x = x + self.position_embedder(places + c.position_offset)
         if c.types:
             x = x + self.type_embedder(jnp.zeros_like(places) if types is None else types)
         if c.embedding_norm:
             x = self.embedding_norm(x)
-        return nn.with_logical_constraint(self.dropout(x), ("batch", "length", "embed"))
+        x = self.dropout(x)
+        if c.embedding_width is not None:
+            x = self.embedding_projection(x)
+        return nn.with_logical_constraint(x, ("batch", "length", "embed"))
 
-    def _angles(self, places: Array) -> tuple[Array, Array] | None:
+    def _numbers(self) -> Array | None:
+        return jnp.arange(self.config.layers) if self.config.uneven else None
+
+    def _angles(self, places: Array, *, local: bool = False) -> tuple[Array, Array] | None:
         c = self.config
-        return positions.rotation(places, size=c.size, base=c.rotary_base) if c.rotary else None
+        if not c.rotary or (local and c.local is None):
+            return None
+        if local and c.local_rotary_base is not None:
+            return positions.rotation(places, size=c.size, base=c.local_rotary_base)
+        return positions.rotation(places, size=c.size, base=c.rotary_base, scaling=c.rotary_scaling)
 
 
 class Fusion(nn.Module):

@@ -135,8 +135,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("stage", help="WORKDIR/STAGE")
 
     sub = add("convert", commands.convert, "hand a stage's checkpoint over to a new one, offline, leaf by leaf")
-    sub.add_argument("source", help="WORKDIR/STAGE")
-    sub.add_argument("target", help="WORKDIR/STAGE to be made")
+    sub.add_argument("source", help="WORKDIR/STAGE, or hf:DIR, a Hugging Face model, or t5x:DIR_OR_FILE")
+    sub.add_argument("target", help="WORKDIR/STAGE to be made, or hf:DIR")
+    sub.add_argument("--family", help="to hf: the model_type, where the model fits several, e.g. mt5")
+    sub.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="to hf: of tensors")
     sub.add_argument("--handoff", metavar="NAME|FILE.gin", help="a shipped handoff, or a gin file that binds one")
     sub.add_argument("--recipe", help="the recipe that has the target's stage, where the handoff makes new parameters")
     sub.add_argument("--stage", help="that stage")

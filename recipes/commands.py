@@ -172,7 +172,19 @@ def store(arguments: argparse.Namespace) -> None:
 def convert(arguments: argparse.Namespace) -> None:
     """`baton convert`."""
     from recipes import convert as conversion
+    from recipes.exchange import conversion as exchange
 
+    if exchange.foreign(arguments.source, arguments.target):
+        with mistakes():
+            lines = exchange.convert(
+                arguments.source,
+                arguments.target,
+                kind=arguments.family,
+                dtype=arguments.dtype,
+                dry=arguments.dry_run,
+            )
+        print("\n".join(lines))
+        return
     with mistakes():
         made = conversion.convert(
             arguments.source,
