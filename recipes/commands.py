@@ -41,71 +41,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 def plan(arguments: argparse.Namespace) -> int:
     """`baton plan`."""
-    import json
-
-    from recipes import plan as plans
+    from recipes import planning
 
     if arguments.topology:
-        _without_accelerator()
+        planning.without_accelerator()
     _imports(arguments)
-    resolved = _recipe(arguments)
+    of = _recipe(arguments).value
+    shown = {"json": arguments.json, "sharding": arguments.sharding}
     if arguments.topology:
-        return _plan_slices(resolved.value, arguments)
-    planned = plans.make(resolved.value, devices=arguments.devices)
-    if arguments.json:
-        print(json.dumps(planned.json(), indent=1))
-    else:
-        print("\n".join(plans.lines(planned, full=arguments.full)))
-        if arguments.sharding and not planned.problems:
-            from recipes import sharding
-
-            print("\n".join(sharding.table(resolved.value, plans.how_many(resolved.value.mesh, arguments.devices))))
-    return recipe.MISTAKE if planned.problems else 0
-
-
-def _plan_slices(of: Any, arguments: argparse.Namespace) -> int:
-    """`baton plan --topology`."""
-    import json
-
-    from recipes import fit, sharding, sliceplan, topology
-    from recipes import plan as plans
-
-    slices = [topology.parse(name) for one in arguments.topology for name in one.split(",")]
-    planned = plans.make(of, devices=slices[0].devices)
-    if planned.problems and not arguments.fit:
-        print("\n".join(plans.lines(planned)))
-        return recipe.MISTAKE
-    found, proposals = [], []
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    if arguments.fit:
-        for slice_, stage in [(one, stage) for one in slices for stage in of.stages]:
-            setting, figures = fit.search(of, stage, slice_, say)
-            proposals += fit.lines(stage, slice_, setting)
-            found += [figures] if figures else []
-        problems = [line.strip() for line in proposals if "nothing tried fits" in line]
-    else:
-        found = sliceplan.of_stages(of, slices, say)
-        problems = sliceplan.problems(of, found)
-    if arguments.json:
-        stages = {stage["name"]: stage for stage in planned.stages}
-        merged = [stages[one["name"]] | one for one in found]
-        print(json.dumps(planned.json() | {"stages": merged, "problems": problems}, indent=1))
-        return recipe.MISTAKE if problems else 0
-    print("\n".join([*plans.lines(planned)[:-1], *sliceplan.lines(of, found), *proposals]))
-    if arguments.sharding:
-        print("\n".join(sharding.table(of, slices[0].devices // slices[0].slices)))
-    print("\n".join([f"  problem: {line}" for line in problems] or ["  no problems found"]))
-    return recipe.MISTAKE if problems else 0
-
-
-def _without_accelerator() -> None:
-    """Plans are made on the CPU: no accelerator is claimed or looked for."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")
+        return planning.slices(of, arguments.topology, search=arguments.fit, **shown)
+    return planning.here(of, arguments.devices, full=arguments.full, **shown)
 
 
 def preview(arguments: argparse.Namespace) -> None:

@@ -111,11 +111,11 @@ def joined(at: Place | None) -> Iterator[None]:
         raise
     except recipe.Lost as lost:
         words.leave("")
-        _end(f"baton: {name}: {lost}")
+        _end(f"baton: {name}: {lost}", recipe.LOST)
     except BaseException:
         words.leave("")
         traceback.print_exc()
-        _end(f"baton: {name} failed, as told above; the other processes will end too")
+        _end(f"baton: {name} failed, as told above; the other processes will end too", 1)
     words.leave("")
 
 
@@ -192,11 +192,11 @@ def _await(at: Place) -> None:
         time.sleep(0.2)
 
 
-def _end(line: str) -> None:
+def _end(line: str, code: int) -> None:
     """Ends the program at once: JAX's own way out waits for the processes that are no more."""
     print(line, file=sys.stderr, flush=True)
     sys.stdout.flush()
-    os._exit(recipe.LOST)
+    os._exit(code)
 
 
 class _LastWords:

@@ -81,10 +81,13 @@ class Workers:
         if LOST in states:
             return Ended(code=1, line=f"{list(states).count(LOST)} of {len(states)} workers were lost", again=True)
         killed = [code for code in codes if code >= 128]
+        failed = [code for code in codes if 0 < code < 128 and code not in (recipe.LOST, recipe.PREEMPTED)]
+        if failed:
+            return Ended(code=1, line=f"the run failed (exit code {failed[0]}): {said or 'see its log above'}")
         if killed:
             return Ended(code=1, line=f"a worker was killed (exit code {killed[0]})", again=True)
+        if recipe.LOST in codes:
+            return Ended(code=1, line="the workers lost each other", again=True)
         if recipe.PREEMPTED in codes:
             return Ended(code=recipe.PREEMPTED, line="the run was told to stop, and saved", again=True)
-        if any(codes):
-            return Ended(code=1, line=f"the run failed (exit code {max(codes)}): {said or 'see its log above'}")
         return Ended(code=0, line="the run is done")

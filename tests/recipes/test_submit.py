@@ -40,8 +40,9 @@ def test_preempted_in_the_middle_made_again_resumed_done_deleted(cloud, root, qu
     assert sum("retry 1 of 3" in line for line in said) == 1
 
 
-def test_told_to_stop_on_a_sound_tpu_it_starts_there_again(cloud, root):
-    cloud.behave((0.1, 75), (0.1, 0))
+@pytest.mark.parametrize("code", [recipe.PREEMPTED, recipe.LOST, 134])
+def test_stopped_or_lost_on_a_sound_tpu_it_starts_there_again(cloud, root, code):
+    cloud.behave((0.1, code), (0.1, 0))
     ended = clouds.submission(root, lambda line: None).run()
     assert ended.code == 0 and cloud.left() == ([], [])
     assert cloud.calls("create", "scp", "delete") == ["create", "scp", "delete"]
