@@ -16,13 +16,14 @@ import jax
 from recipes import config, recipe, sliceplan, topology
 
 STORE = "STORE='stores/none'"
-SMALL = ("BATCH=128", "Mesh.data=-1", "CHUNK=4096")
-WIDE = ("Mesh.data=1", "Mesh.fsdp=-1", "Stack.remat='full'", "LanguageModel.chunk=65536")
+KERNEL = "encoder/stack.Stack.attention='bucketed'"
+SMALL = ("BATCH=128", "Mesh.data=-1", KERNEL)
+WIDE = ("Mesh.data=1", "Mesh.fsdp=-1", "Stack.remat='full'")
 ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("t5_1_1_base", "v5e:2x4", SMALL),
-    ("t5_1_1_large", "v5e:8x8", ()),
-    ("t5_1_1_xl", "v5e:16x16", ()),
-    ("t5_1_1_xxl", "v5e:16x16", ()),
+    ("t5_1_1_large", "v5e:8x8", (KERNEL,)),
+    ("t5_1_1_xl", "v5e:16x16", (KERNEL,)),
+    ("t5_1_1_xxl", "v5e:16x16", (KERNEL,)),
     ("bert_large", "v5e:8x8", ()),
     ("soltan2023/two_stage_bart_12e12d_unfrz", "v5e:16x16", WIDE),
 )

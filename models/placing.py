@@ -1,6 +1,7 @@
 """Where activations lie on a mesh: the rules that the modules' logical constraints are read by."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,3 +14,24 @@ def rules(mesh: jax.sharding.Mesh, names: tuple[tuple[str, Any], ...]) -> Iterat
     """Inside, `with_logical_constraint` places activations on `mesh` by (logical name, mesh axes) pairs."""
     with jax.set_mesh(mesh), nn.logical_axis_rules(names):
         yield
+
+
+def parts(name: str) -> int:
+    """Into how many parts the rules and the mesh in force split a logical axis of activations; 1 without a mesh."""
+    return math.prod(jax.sharding.get_abstract_mesh().shape[axis] for axis in _axes(name))
+
+
+def first(x: jax.Array, name: str) -> jax.Array:
+    """`x` with its first axis split as the rules say of `name`, the others as they come."""
+    axes = _axes(name)
+    if not axes:
+        return x
+    return jax.lax.with_sharding_constraint(x, jax.P(axes, *[jax.P.UNCONSTRAINED] * (x.ndim - 1)))
+
+
+def _axes(name: str) -> tuple[str, ...]:
+    """The mesh axes of a logical axis, none of them without a mesh or a rule."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return ()
+    (axes,) = nn.logical_to_mesh_axes((name,))
+    return tuple(axis for axis in (axes if isinstance(axes, tuple) else (axes,)) if axis is not None)

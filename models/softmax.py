@@ -4,7 +4,10 @@ The logits of all tokens, [tokens, vocabulary], are the largest matrix of a trai
 the gradient of a token's loss is known as soon as its logits are. So under differentiation the forward pass makes the
 gradients too, chunk by chunk, and the backward pass only scales them (Hsu et al. 2024, Liger Kernel, arXiv:2410.10989).
 
-Shapes: B batch, M targets a row, D width, V vocabulary, n chunks of m targets a row each.
+Where rows lie on several devices, each sums the kernel's gradient over its own rows in all chunks; the sums are added up
+once, at the end.
+
+Shapes: B batch, M targets a row, D width, V vocabulary, n chunks of m targets a row each, G parts of the rows.
 """
 
 import functools
@@ -14,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from models import layers
+from models import layers, placing
 from models import readout as readouts
 
 
@@ -48,7 +51,7 @@ def cross_entropy(
       targets: [...] token ids.
       weights: [...] float32; a token of weight 0 adds nothing to the sum or its gradients.
       z_loss, label_smoothing: as above.
-      chunk: tokens (over all rows and devices) whose logits exist at one time, at least one of each row.
+      chunk: tokens of a device whose logits exist there at one time, at least one of each row.
 
     Returns:
       The sum, a float32 scalar, differentiable in the readout, hidden and weights; and a dict of float32 [...] without
@@ -108,22 +111,26 @@ def _forward(options: _Options, hidden, kernel, bias, targets, weights):
         grad = _gradient(options, piece, softmax)
         total = total + jnp.sum(losses * piece.weights)
         if grad_bias is not None:
-            grad_bias = grad_bias + jnp.sum(grad, axis=(0, 1))
+            grad_bias = grad_bias + jnp.sum(_apart(grad), axis=(1, 2))
         grad = (grad * options.scale if options.scale != 1 else grad).astype(hidden.dtype)
         grad_hidden = layers.dot(grad, compact, (((2,), (0,)), ((), ())))
         # Not through + on a fresh zero: a single chunk, the usual case on a small machine, then needs no addition.
-        product = jnp.einsum("bmv,bmd->vd", grad, piece.hidden, preferred_element_type=jnp.float32)
+        product = jnp.einsum(
+            "gbmv,gbmd->gvd", _apart(grad), _apart(piece.hidden), preferred_element_type=jnp.float32
+        )
         grad_kernel = product if grad_kernel is None else grad_kernel + product
         return (total, grad_kernel, grad_bias), (nll, correct, losses, grad_hidden)
 
     pieces = _split(options, hidden, targets, weights)
     single = pieces.targets.shape[0] == 1
+    parts = _parts(hidden.shape[0])
     start = (
         jnp.zeros((), jnp.float32),
-        None if single else jnp.zeros(kernel.shape, jnp.float32),
-        None if bias is None else jnp.zeros(bias.shape, jnp.float32),
+        None if single else placing.first(jnp.zeros((parts, *kernel.shape), jnp.float32), "batch"),
+        None if bias is None else placing.first(jnp.zeros((parts, *bias.shape), jnp.float32), "batch"),
     )
-    (total, grad_kernel, grad_bias), tokens = _over_chunks(step, start, pieces)
+    (total, *grads), tokens = _over_chunks(step, start, pieces)
+    grad_kernel, grad_bias = (None if grad is None else grad.sum(axis=0) for grad in grads)
     nll, correct, losses, grad_hidden = (_join(x, targets.shape[1]) for x in tokens)
     # Cotangents have the dtype of what they belong to; empty arrays carry it from here to the backward pass.
     dtypes = [None if x is None else jnp.zeros((0,), x.dtype) for x in (kernel, bias)]
@@ -196,7 +203,7 @@ def _gradient(options: _Options, piece: _Piece, softmax: _Softmax) -> Array:
 def _split(options: _Options, hidden: Array, targets: Array, weights: Array) -> _Piece:
     """Chunks [n, B, m, ...]: cut along a row's targets and not along the rows, which may lie on different devices."""
     rows, length = targets.shape
-    count = max(1, -(-length // max(1, options.chunk // rows)))
+    count = max(1, -(-length // max(1, options.chunk * _parts(rows) // rows)))
     size = -(-length // count)
 
     def cut(x: Array) -> Array:
@@ -204,6 +211,17 @@ def _split(options: _Options, hidden: Array, targets: Array, weights: Array) -> 
         return jnp.moveaxis(x.reshape(rows, count, size, *x.shape[2:]), 1, 0)
 
     return _Piece(cut(hidden), cut(targets), cut(weights))
+
+
+def _parts(rows: int) -> int:
+    """How many devices have rows of their own."""
+    parts = placing.parts("batch")
+    return parts if rows % parts == 0 else 1
+
+
+def _apart(x: Array) -> Array:
+    """[B, ...] -> [G, B / G, ...], each part on its device."""
+    return placing.first(x.reshape(_parts(x.shape[0]), -1, *x.shape[1:]), "batch")
 
 
 def _join(x: Array, length: int) -> Array:

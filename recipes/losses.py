@@ -35,7 +35,7 @@ class LanguageModel(_OneTerm):
     Attributes:
       z_loss: coefficient of log(Z)^2, which keeps the logits from drifting (PaLM, Chowdhery et al. 2022).
       label_smoothing: share of the target probability spread over the whole vocabulary.
-      chunk: targets whose logits are in memory at one time.
+      chunk: targets of a device whose logits are in memory at one time.
     """
 
     z_loss: float = 0.0

@@ -1,12 +1,13 @@
 """How parameters lie on a mesh: rules that can't be or do nothing are refused, and no table is gathered whole."""
 
 import dataclasses
+import math
 import re
 
 import jax
 import pytest
 
-from recipes import cli, config, hlo, mesh, plan, sharding, step
+from recipes import cli, config, counts, hlo, mesh, plan, sharding, step
 from recipes import state as states
 
 NAME, STORE = "t5_1_1_base", "STORE='stores/none'"
@@ -32,18 +33,28 @@ def load(*sets):
     return config.load(NAME, [STORE, "VOCABULARY=1536", "WIDTH=64", *sets], overlays=["gin/tiny.gin"]).value
 
 
-def exchanged(*sets):
-    """(whole tables exchanged between devices, number of exchanges) in the compiled step of a mesh of eight."""
+def program(*sets):
+    """The text of the step compiled for a mesh of eight."""
     of = load("Mesh.data=1", *sets)
     over = mesh.build(of.mesh, jax.devices()[:8])
     spec = of.stages[0].data.spec(of.stages[0].batch)
     stage = dataclasses.replace(of.stages[0], data=Shapes(spec))
     batch = {name: jax.ShapeDtypeStruct(*like, sharding=mesh.rows(over)) for name, like in spec.items()}
-    text = step.lower_train(stage, of.rules, states.layout(stage, of.rules, over), batch).compile().as_text()
-    lines = [line for part in hlo.parse(text).computations.values() for line in part.values()]
+    return step.lower_train(stage, of.rules, states.layout(stage, of.rules, over), batch).compile().as_text()
+
+
+def exchanged(*sets):
+    """(whole tables exchanged between devices, number of exchanges) in the compiled step of a mesh of eight."""
+    lines = [line for part in hlo.parse(program(*sets)).computations.values() for line in part.values()]
     moved = [line for line in lines if line.operation in ("all-gather", "all-reduce", "reduce-scatter", "all-to-all")]
     whole = [line for line in moved if any(shape.sides == TABLE for shape in line.shapes)]
     return [" ".join(re.findall(r'op_name="([^"]*)"', line.rest)) for line in whole], len(moved)
+
+
+def test_chunks_of_logits_add_nothing_to_what_devices_exchange():
+    one, many = (counts.count(program("Mesh.data=8", f"CHUNK={chunk}")).collectives for chunk in (4096, 8))
+    assert one["all-reduce"] > 4 * math.prod(TABLE)
+    assert many["all-reduce"] == pytest.approx(one["all-reduce"], rel=0.01)
 
 
 @pytest.mark.slow

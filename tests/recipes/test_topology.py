@@ -125,9 +125,9 @@ def test_a_frozen_encoder_has_no_backward_pass_and_the_second_call_is_kept(tmp_p
 @needs_compiler
 @pytest.mark.slow
 def test_t5_base_stays_small_and_xxl_is_refused_on_four_chips():
-    sets = [STORE, "BATCH=128", "Mesh.data=-1", "CHUNK=4096"]
+    sets = [STORE, "BATCH=128", "Mesh.data=-1", "encoder/stack.Stack.attention='bucketed'"]
     base = config.load("t5_1_1_base", sets).value
     (one,) = sliceplan.of_stages(base, [topology.parse("v5e:2x4")])
-    assert one["fits"] and one["hbm_gib"] < 4.4
+    assert one["fits"] and one["hbm_gib"] < 4.15
     xxl = config.load("t5_1_1_xxl", [STORE, "BATCH=64"])
     assert any("too few" in line for line in sliceplan.fits(xxl, "v5e:2x2"))
