@@ -16,15 +16,15 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vocabulary")
     text = folder / "text.txt"
     text.write_text("\n".join(LINES))
-    vocabulary.train({"en": sources.Lines(files=str(text))}, folder / "own", size=420)
+    vocabulary.train({"en": sources.Lines(files=str(text))}, folder / "own", size=400)
     return folder / "own" / "vocabulary.model"
 
 
 def test_a_sentencepiece_model_gets_its_sentinels(trained, tmp_path):
     (tmp_path / "spiece.model").write_bytes(trained.read_bytes())
     found = vocabularies.find(str(tmp_path), {"vocab_size": 512, "pad_token_id": 0, "eos_token_id": 1})
-    assert found is not None and found.specials.size == 420
-    assert found.specials.sentinels[:2] == (419, 418) and len(found.specials.sentinels) == 100
+    assert found is not None and found.specials.size == 400
+    assert found.specials.sentinels[:2] == (399, 398) and len(found.specials.sentinels) == 100
     found.save(tmp_path / "vocabulary")
     (tmp_path / "out").mkdir()
     assert vocabularies.save(str(tmp_path / "vocabulary"), str(tmp_path / "out")) == found.specials
@@ -37,7 +37,7 @@ def test_a_sentencepiece_model_gets_its_sentinels(trained, tmp_path):
     ("config", "message"),
     [
         ({"eos_token_id": 7}, "config.json has eos_token_id = 7 and the tokenizer 1"),
-        ({"vocab_size": 300}, "the tokenizer has 420 ids and config.json vocab_size = 300"),
+        ({"vocab_size": 300}, "the tokenizer has 400 ids and config.json vocab_size = 300"),
     ],
 )
 def test_ids_that_differ_are_refused(trained, tmp_path, config, message):
