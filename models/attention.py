@@ -191,8 +191,11 @@ class Attention(nn.Module):
 
 
 def _split(x: Array, heads: str, order: tuple[int, ...]) -> Array:
-    """[B, L, H or G, C] with its axes in another order, placed on the mesh by heads of that axis name."""
-    names = ("batch", "length", heads, "head_dim")
+    """[B, L, H or G, C] with its axes in another order, placed on the mesh by heads of that axis name.
+
+    Where a mesh splits the length, queries stay split and every device gathers the keys and values of whole rows.
+    """
+    names = ("batch", "length" if heads == "heads" else "keys", heads, "head_dim")
     return nn.with_logical_constraint(x.transpose(order), tuple(names[axis] for axis in order))
 
 

@@ -53,7 +53,7 @@ class Setting:
 def settings(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> list[Setting]:
     """Every setting that the stage and the slice allow and that may fit, the fastest estimate first."""
     ranked, places = [], {}
-    for setting in _all(stage, topology):
+    for setting in _all(of, stage, topology):
         if setting.mesh not in places:
             try:
                 places[setting.mesh] = _held(of, stage, topology, setting.mesh)
@@ -68,13 +68,14 @@ def settings(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topolo
     return [setting for *_, setting in sorted(ranked, key=lambda item: item[:2])]
 
 
-def _all(stage: recipe.Stage, topology: topologies.Topology) -> Iterator[Setting]:
-    devices = topology.devices // topology.slices
+def _all(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> Iterator[Setting]:
+    sequence = topology.sizes(of.mesh).sequence
+    devices = topology.devices // topology.slices // sequence
     sizes = [size for size in range(1, devices + 1) if devices % size == 0]
     for fsdp, tensor in itertools.product(sizes, (1, 2, 4, 8)):
         if devices % (fsdp * tensor):
             continue
-        axes = recipe.Mesh(data=devices // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
+        axes = recipe.Mesh(data=devices // (fsdp * tensor), fsdp=fsdp, sequence=sequence, tensor=tensor)
         for accumulate in (1, 2, 4, 8, 16):
             rows = axes.data * axes.fsdp * topology.slices
             if stage.batch % accumulate == 0 and stage.batch // accumulate % rows == 0:
@@ -110,7 +111,7 @@ def _estimate(
     _, stage = setting.apply(of, stage)
     shape, chip = held.shape, topology.chip
     rows = stage.batch // stage.accumulate / (shape["data"] * shape["fsdp"])
-    need = held.state + held.grads * (2 if stage.accumulate > 1 else 1) + rows * _kept(stage, shape["tensor"])
+    need = held.state + held.grads * (2 if stage.accumulate > 1 else 1) + rows / shape["sequence"] * _kept(stage, shape["tensor"])
     compute = costing.of_stage(stage).flops / 3 * REMAT[setting.remat] / topology.devices / chip.flops
     # Gathered for the forward and the backward pass of every part in the compute dtype; the gradients are summed once.
     whole = held.params * 2 / shape["tensor"]

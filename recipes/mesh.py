@@ -1,7 +1,7 @@
 """The device mesh, and where each parameter and each batch lies on it.
 
-Axes: `data` copies the parameters and splits the rows; `fsdp` splits parameters and rows; `tensor` splits heads, hidden
-units and vocabulary. Compilation is `jax.jit` with explicit shardings, which does what pjit did.
+Axes: `data` copies the parameters and splits the rows; `fsdp` splits parameters and rows; `sequence` splits the positions
+of a row between its attentions; `tensor` splits heads, hidden units and vocabulary. Compilation is `jax.jit` with explicit shardings, which does what pjit did.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from recipes import paths, recipe
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "sequence", "tensor")
 ROWS = PartitionSpec(("data", "fsdp"))
 
 
@@ -86,10 +86,10 @@ def rows(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 
 def activation_rules(rules: recipe.Rules) -> tuple[tuple[str, Any], ...]:
-    """Logical axis rules for activations: the rows, and what the tensor axis splits."""
+    """Logical axis rules for activations: the rows, their positions, and what the tensor axis splits."""
     table = dataclasses.asdict(rules)
     split = {name: axis for name, axis in table.items() if axis == "tensor"}
-    return (("batch", ("data", "fsdp")), ("length", None), ("embed", None), *split.items())
+    return (("batch", ("data", "fsdp")), ("length", "sequence"), ("embed", None), *split.items())
 
 
 def put(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:

@@ -75,6 +75,7 @@ def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int, clock: int) -> 
         found.append(f"a model of kind {stage.model.kind!r} can't learn from data of kind {stage.data.kind!r}")
     shape = mesh.sizes(of.mesh, devices)
     found += sharding.problems(of.rules, stage.model.abstract(), shape)
+    found += sharding.sequence_problems(stage, shape["sequence"])
     lengths = {name: dims[1] for name, (dims, _) in stage.data.spec(stage.batch).items() if len(dims) > 1}
     found += kernels.problems(stage.model.stacks, lengths, stage.model.dtype)
     over = AbstractMesh(tuple(shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))

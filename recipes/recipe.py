@@ -174,11 +174,13 @@ class Mesh:
     Attributes:
       data: copies of the parameters, each with its share of the rows.
       fsdp: parameters split over these devices, which also share the rows.
+      sequence: the positions of long rows split over these devices; attention gathers keys and values.
       tensor: heads, hidden units and vocabulary split over these devices.
     """
 
     data: int = -1
     fsdp: int = 1
+    sequence: int = 1
     tensor: int = 1
 
 

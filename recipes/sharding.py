@@ -20,6 +20,25 @@ def problems(rules: recipe.Rules, leaves: Mapping[str, Any], shape: Mapping[str,
     return []
 
 
+def sequence_problems(stage: recipe.Stage, devices: int) -> list[str]:
+    """Why a stage's rows can't be split along their length over so many devices."""
+    if devices == 1:
+        return []
+    found = [
+        f"Mesh.sequence = {devices} splits rows and {side}/Stack.attention = {stack.attention!r} needs them whole; set it "
+        "to 'plain' or Mesh.sequence = 1"
+        for side, stack in stage.model.stacks.items()
+        if stack.attention != "plain"
+    ]
+    for name, (shape, _) in stage.data.spec(stage.batch).items():
+        if name.endswith("_segments") and shape[1] % devices:
+            found.append(
+                f"{name.removesuffix('_segments')} rows of {shape[1]} positions don't divide over Mesh.sequence = "
+                f"{devices}; change the length or the mesh"
+            )
+    return found
+
+
 def unused(of: recipe.Recipe) -> list[str]:
     """Rules set to other than their default whose logical axis no parameter of any stage has."""
     used = {name for stage in of.stages for leaf in stage.model.abstract().values() for name in leaf.axes}

@@ -37,7 +37,7 @@ def test_conflicts_name_both_sides():
 
 @pytest.mark.parametrize(
     ("sizes", "wanted"),
-    [((-1, 1, 1), (8, 1, 1)), ((2, -1, 2), (2, 2, 2)), ((1, 8, 1), (1, 8, 1))],
+    [((-1, 1, 1), (8, 1, 1, 1)), ((2, -1, 2), (2, 2, 1, 2)), ((1, 8, 1), (1, 8, 1, 1))],
 )
 def test_one_axis_takes_what_is_left(sizes, wanted):
     spec = recipe.Mesh(data=sizes[0], fsdp=sizes[1], tensor=sizes[2])

@@ -52,9 +52,17 @@ def exchanged(*sets):
 
 
 def test_chunks_of_logits_add_nothing_to_what_devices_exchange():
-    one, many = (counts.count(program("Mesh.data=8", f"CHUNK={chunk}")).collectives for chunk in (4096, 8))
+    one, many = (counts.count(program("Mesh.data=8", f"LanguageModel.chunk={chunk}")).collectives for chunk in (4096, 8))
     assert one["all-reduce"] > 4 * math.prod(TABLE)
     assert many["all-reduce"] == pytest.approx(one["all-reduce"], rel=0.01)
+
+
+def test_what_the_sequence_axis_cannot_split_is_refused():
+    sets = ("Mesh.data=-1", "Mesh.sequence=4", "LENGTH=128", "TARGETS=30", "encoder/stack.Stack.attention='bucketed'")
+    found = plan.make(load(*sets), devices=8).problems
+    assert any("decoder rows of 30 positions don't divide over Mesh.sequence = 4" in line for line in found), found
+    assert any("encoder/Stack.attention = 'bucketed' needs them whole" in line for line in found), found
+    assert not plan.make(load("Mesh.data=-1", "Mesh.sequence=4", "LENGTH=128", "TARGETS=32"), devices=8).problems
 
 
 @pytest.mark.slow
