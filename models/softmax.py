@@ -4,8 +4,8 @@ The logits of all tokens, [tokens, vocabulary], are the largest matrix of a trai
 the gradient of a token's loss is known as soon as its logits are. So under differentiation the forward pass makes the
 gradients too, chunk by chunk, and the backward pass only scales them (Hsu et al. 2024, Liger Kernel, arXiv:2410.10989).
 
-Where rows lie on several devices, each sums the kernel's gradient over its own rows in all chunks; the sums are added up
-once, at the end.
+Where rows lie on several devices, each sums the kernel's gradient over its own rows in all chunks; the sums are added
+up once, at the end.
 
 Shapes: B batch, M targets a row, D width, V vocabulary, n chunks of m targets a row each, G parts of the rows.
 """
@@ -115,9 +115,7 @@ def _forward(options: _Options, hidden, kernel, bias, targets, weights):
         grad = (grad * options.scale if options.scale != 1 else grad).astype(hidden.dtype)
         grad_hidden = layers.dot(grad, compact, (((2,), (0,)), ((), ())))
         # Not through + on a fresh zero: a single chunk, the usual case on a small machine, then needs no addition.
-        product = jnp.einsum(
-            "gbmv,gbmd->gvd", _apart(grad), _apart(piece.hidden), preferred_element_type=jnp.float32
-        )
+        product = jnp.einsum("gbmv,gbmd->gvd", _apart(grad), _apart(piece.hidden), preferred_element_type=jnp.float32)
         grad_kernel = product if grad_kernel is None else grad_kernel + product
         return (total, grad_kernel, grad_bias), (nll, correct, losses, grad_hidden)
 

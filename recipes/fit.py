@@ -111,7 +111,8 @@ def _estimate(
     _, stage = setting.apply(of, stage)
     shape, chip = held.shape, topology.chip
     rows = stage.batch // stage.accumulate / (shape["data"] * shape["fsdp"])
-    need = held.state + held.grads * (2 if stage.accumulate > 1 else 1) + rows / shape["sequence"] * _kept(stage, shape["tensor"])
+    grads = held.grads * (2 if stage.accumulate > 1 else 1)
+    need = held.state + grads + rows / shape["sequence"] * _kept(stage, shape["tensor"])
     compute = costing.of_stage(stage).flops / 3 * REMAT[setting.remat] / topology.devices / chip.flops
     # Gathered for the forward and the backward pass of every part in the compute dtype; the gradients are summed once.
     whole = held.params * 2 / shape["tensor"]

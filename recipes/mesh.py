@@ -1,7 +1,8 @@
 """The device mesh, and where each parameter and each batch lies on it.
 
-Axes: `data` copies the parameters and splits the rows; `fsdp` splits parameters and rows; `sequence` splits the positions
-of a row between its attentions; `tensor` splits heads, hidden units and vocabulary. Compilation is `jax.jit` with explicit shardings, which does what pjit did.
+Axes: `data` copies the parameters and splits the rows; `fsdp` splits parameters and rows; `sequence` splits the
+positions of a row between its attentions; `tensor` splits heads, hidden units and vocabulary. Compilation is `jax.jit`
+with explicit shardings, which does what pjit did.
 """
 
 import dataclasses

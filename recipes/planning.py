@@ -28,7 +28,7 @@ def here(of: recipe.Recipe, devices: int | None, *, full: bool, json: bool, shar
 
 
 def slices(of: recipe.Recipe, names: Sequence[str], *, search: bool, json: bool, sharding: bool) -> int:
-    """Compiles every stage for the slices of `names`, each one or several with commas between, and prints what it found.
+    """Compiles every stage for the slices of `names`, each one or several with commas between, and prints the plan.
 
     With `search`, the fastest setting that fits is looked for and proposed. Returns the exit code.
     """

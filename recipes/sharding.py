@@ -25,8 +25,8 @@ def sequence_problems(stage: recipe.Stage, devices: int) -> list[str]:
     if devices == 1:
         return []
     found = [
-        f"Mesh.sequence = {devices} splits rows and {side}/Stack.attention = {stack.attention!r} needs them whole; set it "
-        "to 'plain' or Mesh.sequence = 1"
+        f"Mesh.sequence = {devices} splits rows and {side}/Stack.attention = {stack.attention!r} needs them whole; "
+        "set it to 'plain' or Mesh.sequence = 1"
         for side, stack in stage.model.stacks.items()
         if stack.attention != "plain"
     ]

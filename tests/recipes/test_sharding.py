@@ -52,7 +52,9 @@ def exchanged(*sets):
 
 
 def test_chunks_of_logits_add_nothing_to_what_devices_exchange():
-    one, many = (counts.count(program("Mesh.data=8", f"LanguageModel.chunk={chunk}")).collectives for chunk in (4096, 8))
+    one, many = (
+        counts.count(program("Mesh.data=8", f"LanguageModel.chunk={chunk}")).collectives for chunk in (4096, 8)
+    )
     assert one["all-reduce"] > 4 * math.prod(TABLE)
     assert many["all-reduce"] == pytest.approx(one["all-reduce"], rel=0.01)
 
