@@ -33,5 +33,5 @@ def _axes(name: str) -> tuple[str, ...]:
     """The mesh axes of a logical axis, none of them without a mesh or a rule."""
     if jax.sharding.get_abstract_mesh().empty:
         return ()
-    (axes,) = nn.logical_to_mesh_axes((name,))
+    (axes,) = tuple(nn.logical_to_mesh_axes((name,)) or (None,))
     return tuple(axis for axis in (axes if isinstance(axes, tuple) else (axes,)) if axis is not None)

@@ -39,7 +39,7 @@ def test_eight_devices_give_what_one_gives(tiny, make_batch, out, name, make_par
         compiled = jax.jit(jax.value_and_grad(loss)).lower(spread, jax.device_put(batch, rows)).compile()
     width = model.stacks["encoder"].width
     local = f"f32[{4 // (sizes[0] * sizes[1])},{8 // sizes[2]},{width}]"
-    assert local in compiled.as_text(), "a device has its own rows and positions of the states"
+    assert local in str(compiled.as_text()), "a device has its own rows and positions of the states"
     found, grads = compiled(spread, jax.device_put(batch, rows))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     for path, grad in expected_grads.items():
