@@ -92,7 +92,8 @@ def make(
 def problems(stacks: Mapping[str, stack.Stack], lengths: Mapping[str, int], dtype: str) -> list[str]:
     """Why the stacks' kernels can't serve a batch, one line each.
 
-    `stacks` by side, "decoder", or any other for one that reads the encoder's side; `lengths` of the batch's features, <side>_inputs and decoder_prefix.
+    `stacks` by side, "decoder", or any other for one that reads the encoder's side; `lengths` of the batch's features,
+    <side>_inputs and decoder_prefix.
     """
     found: list[str] = []
     for side, config in stacks.items():

@@ -18,7 +18,7 @@ from models import stack as stacks
 class Shared:
     """Both encoders have one array for each parameter that a pattern of `paths` matches in full; it is the main one's.
 
-    The token table alone, as COCO-LM does (arXiv:2102.08473), or more, as r"encoder/(position_embedder|embedding_norm)/.*".
+    The token table alone, as COCO-LM does (arXiv:2102.08473), or more, such as r"encoder/position_embedder/.*".
     """
 
     paths: tuple[str, ...] = (r"token_embedder/.*",)

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 
 class Draw(NamedTuple):
-    """What a draw needs of each token [...], in float32: a number from [0, 1), and the temperature T of softmax(z/T)."""
+    """What a draw needs of each token [...], float32: a number from [0, 1), and the temperature that divides logits."""
 
     uniform: Array
     temperature: Array

@@ -63,7 +63,9 @@ class Denoise(losses.Loss):
         if self.rtd is None and self.clm is None:
             raise ValueError("Denoise: clm and rtd are None, which leaves the main encoder nothing to learn; give one")
         if self.rtd is None and isinstance(self.clm, Everywhere):
-            raise ValueError("Denoise: clm = Everywhere() copies by what rtd teaches, and rtd is None; give it a weight")
+            raise ValueError(
+                "Denoise: clm = Everywhere() copies by what rtd teaches, and rtd is None; give it a weight"
+            )
 
     @property
     def terms(self) -> dict[str, float]:
@@ -169,8 +171,8 @@ class Denoise(losses.Loss):
         for field, has, what in (("clm", model.restoring, "MaskedLM"), ("rtd", model.detecting, "ReplacedToken")):
             if has != (getattr(self, field) is not None):
                 found.append(
-                    f"loss Denoise has {field} = {getattr(self, field)} and the Pair's head {type(model.head).__name__} "
-                    f"has {'a' if has else 'no'} {what}; change one of them"
+                    f"loss Denoise has {field} = {getattr(self, field)} and the Pair's head, "
+                    f"{type(model.head).__name__}, has {'a' if has else 'no'} {what}; change one of them"
                 )
         if "target_positions" not in stage.data.spec(stage.batch):
             found.append("loss Denoise reads masked batches and the data gives no target_positions; use MaskedLM")

@@ -1,8 +1,9 @@
 """What a stage minimises: sums and the counts that divide them.
 
-A loss returns sums over its targets, `stat/...` that have no gradient among them; its normalisers are functions of the batch alone, known before the forward pass.
-So the division is global, accumulation is weighted by target tokens, and a loss of several terms (each with its own
-count) needs no trainer of its own: loss = sum over terms of coefficient * sum / count.
+A loss returns sums over its targets, `stat/...` without a gradient among them; its normalisers are functions of the
+batch alone, known before the forward pass. So the division is global, accumulation is weighted by target tokens, and a
+loss of several terms (each with its own count) needs no trainer of its own: loss = sum over terms of
+coefficient * sum / count.
 """
 
 import dataclasses
