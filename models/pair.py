@@ -80,7 +80,7 @@ class Pair:
         _ = self.encoders
 
     @property
-    def encoders(self) -> dict[str, encoder.Encoder]:
+    def encoders(self) -> Mapping[str, encoder.Encoder]:
         """The two as models of their own, "main" and "auxiliary"."""
         both = {"vocabulary": self.vocabulary}
         return {
@@ -136,8 +136,9 @@ class Pair:
 
     def init(self, key: Array) -> dict[str, Array]:
         """Initial parameters, from a PRNG key; can be jitted, and gives the same values either way."""
-        keys = dict(zip(SIDES, jax.random.split(key)))
-        values = {f"{side}/{path}": x for side, of in self.encoders.items() for path, x in of.init(keys[side]).items()}
+        values = {}
+        for (side, of), own in zip(self.encoders.items(), jax.random.split(key)):
+            values |= {f"{side}/{path}": x for path, x in of.init(own).items()}
         if isinstance(self.sharing, Disentangled):
             values[f"main/{TABLE}"] = jnp.zeros_like(values[f"main/{TABLE}"])
         return {path: values[path] for path in self.abstract()}

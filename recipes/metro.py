@@ -41,7 +41,7 @@ class Everywhere:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Denoise(losses.Loss):
+class Metro(losses.Loss):
     """The loss of a `Pair` on a batch of masked language modelling; None leaves a term out.
 
     Attributes:
@@ -61,11 +61,9 @@ class Denoise(losses.Loss):
     def __post_init__(self):
         """Refuses a loss that teaches the main encoder nothing, and a gate without what opens it."""
         if self.rtd is None and self.clm is None:
-            raise ValueError("Denoise: clm and rtd are None, which leaves the main encoder nothing to learn; give one")
+            raise ValueError("Metro: clm and rtd are None, which leaves the main encoder nothing to learn; give one")
         if self.rtd is None and isinstance(self.clm, Everywhere):
-            raise ValueError(
-                "Denoise: clm = Everywhere() copies by what rtd teaches, and rtd is None; give it a weight"
-            )
+            raise ValueError("Metro: clm = Everywhere() copies by what rtd teaches, and rtd is None; give it a weight")
 
     @property
     def terms(self) -> dict[str, float]:
@@ -151,7 +149,9 @@ class Denoise(losses.Loss):
 
     def figures(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """`loss`, all terms weighed; the auxiliary's accuracy and entropy; detection, restoring, the temperature."""
-        found = {"loss": sum(weight * sums[term] / sums[f"count/{term}"] for term, weight in self.terms.items())}
+        found = {"loss": 0.0}
+        for term, weight in self.terms.items():
+            found["loss"] += weight * sums[term] / sums[f"count/{term}"]
         for name in ("auxiliary_correct", "auxiliary_entropy", "temperature"):
             found[name.replace("correct", "accuracy")] = sums[f"stat/{name}"] / sums["count/mlm"]
         if self.rtd is not None:
@@ -166,16 +166,16 @@ class Denoise(losses.Loss):
         """Where the stage's model, data or frozen parameters don't fit the terms."""
         model = stage.model
         if not isinstance(model, pair.Pair):
-            return [f"loss Denoise trains a Pair and the model is {type(model).__name__}; give it a Pair"]
+            return [f"loss Metro trains a Pair and the model is {type(model).__name__}; give it a Pair"]
         found = []
         for field, has, what in (("clm", model.restoring, "MaskedLM"), ("rtd", model.detecting, "ReplacedToken")):
             if has != (getattr(self, field) is not None):
                 found.append(
-                    f"loss Denoise has {field} = {getattr(self, field)} and the Pair's head, "
+                    f"loss Metro has {field} = {getattr(self, field)} and the Pair's head, "
                     f"{type(model.head).__name__}, has {'a' if has else 'no'} {what}; change one of them"
                 )
         if "target_positions" not in stage.data.spec(stage.batch):
-            found.append("loss Denoise reads masked batches and the data gives no target_positions; use MaskedLM")
+            found.append("loss Metro reads masked batches and the data gives no target_positions; use MaskedLM")
         return found + _frozen_problems(self, stage)
 
     def costs(self, model: Any, *, rows: int, inputs: int, targets: int, predicted: int) -> tuple[Any, ...]:
@@ -184,14 +184,14 @@ class Denoise(losses.Loss):
         return model.costs(rows=rows, inputs=inputs, targets=targets, predicted=predicted, restored=restored)
 
 
-def _frozen_problems(loss: Denoise, stage: recipe.Stage) -> list[str]:
+def _frozen_problems(loss: Metro, stage: recipe.Stage) -> list[str]:
     leaves = stage.model.abstract()
     moving = [path for path in leaves if not any(paths.matches(pattern, path) for pattern in stage.frozen)]
     own = [path for path in moving if path.startswith("auxiliary/")]
     if loss.mlm is not None:
-        return [] if own else ["loss Denoise has a weight for mlm and the auxiliary is frozen; set mlm = None"]
+        return [] if own else ["loss Metro has a weight for mlm and the auxiliary is frozen; set mlm = None"]
     if own:
-        return [f"loss Denoise has mlm = None and {own[0]} would still decay; freeze r'auxiliary/.*'"]
+        return [f"loss Metro has mlm = None and {own[0]} would still decay; freeze r'auxiliary/.*'"]
     if isinstance(stage.model.sharing, pair.Shared):
         return ["the auxiliary is frozen and the table it shares isn't; set Pair.sharing = @pair.Apart()"]
     return []
