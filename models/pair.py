@@ -31,14 +31,14 @@ class Apart:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Disentangled:
-    """The token table is the auxiliary's; the main encoder adds a table of differences to it, which starts at 0.
+    """The token table is the auxiliary's; the main encoder adds main/token_embedder/difference to it, which starts at 0.
 
-    The main encoder's losses move the differences alone (gradient-disentangled embedding sharing, DeBERTaV3,
+    The main encoder's losses move the difference alone (gradient-disentangled embedding sharing, DeBERTaV3,
     arXiv:2111.09543).
     """
 
 
-TABLE = "token_embedder/embedding"
+TABLE, DIFFERENCE = "token_embedder/embedding", "token_embedder/difference"
 SIDES = ("main", "auxiliary")
 
 
@@ -132,6 +132,8 @@ class Pair:
             for path, leaf in own.items()
             if side == "main" or path not in shared
         }
+        if isinstance(self.sharing, Disentangled):
+            found[f"main/{DIFFERENCE}"] = found.pop(f"main/{TABLE}")
         return dict(sorted(found.items()))
 
     def init(self, key: Array) -> dict[str, Array]:
@@ -140,7 +142,7 @@ class Pair:
         for (side, of), own in zip(self.encoders.items(), jax.random.split(key)):
             values |= {f"{side}/{path}": x for path, x in of.init(own).items()}
         if isinstance(self.sharing, Disentangled):
-            values[f"main/{TABLE}"] = jnp.zeros_like(values[f"main/{TABLE}"])
+            values[f"main/{DIFFERENCE}"] = jnp.zeros_like(values[f"main/{TABLE}"])
         return {path: values[path] for path in self.abstract()}
 
     def side(self, name: str, params: Mapping[str, Array]) -> dict[str, Array]:
@@ -150,7 +152,7 @@ class Pair:
             leaves = self.encoders["auxiliary"].abstract()
             own |= {path: params[f"main/{path}"] for path in self._shared(leaves)}
         elif isinstance(self.sharing, Disentangled):
-            own[TABLE] = lax.stop_gradient(params[f"auxiliary/{TABLE}"]) + own[TABLE]
+            own[TABLE] = lax.stop_gradient(params[f"auxiliary/{TABLE}"]) + own.pop(DIFFERENCE)
         return own
 
     def generate(self, params: Mapping[str, Array], batch: Mapping[str, Any]) -> model.Output:

@@ -14,7 +14,6 @@ CASES = [("metro", sharing) for sharing in (pair.Shared(), pair.Apart(), pair.Di
 CASES += [(variant, pair.Shared()) for variant in ("coco-lm", "electra", "clm only")]
 MAIN = stack.Stack(layers=2, width=16, heads=2, mlp=24, max_positions=16)
 PAIR = pair.Pair(main=MAIN, auxiliary=dataclasses.replace(MAIN, layers=1), vocabulary=37)
-TABLE = "token_embedder/embedding"
 METRO = metro.Metro(mlm=1.0, clm=metro.AtTargets(), rtd=50.0)
 VARIANTS = {
     "metro": (METRO, heads.RestoreAndDetect()),
@@ -90,10 +89,11 @@ def test_the_main_losses_reach_the_auxiliary_through_the_shared_table_alone(batc
     assert mains and len(mains) < len(loss.terms)
     (ours, theirs), _ = gradients(loss, model, made(model), batch, mains, {"mlm": 1.0})
     assert not any(path.startswith("auxiliary/") for path in ours)
-    assert {f"main/{TABLE}", "main/encoder/layers/mlp/wi/kernel"} <= ours
+    own = pair.DIFFERENCE if isinstance(sharing, pair.Disentangled) else pair.TABLE
+    assert {f"main/{own}", "main/encoder/layers/mlp/wi/kernel"} <= ours
     assert "auxiliary/encoder/layers/mlp/wi/kernel" in theirs
     reached = {path for path in theirs if path.startswith("main/")}
-    assert reached == ({f"main/{TABLE}"} if isinstance(sharing, pair.Shared) else set())
+    assert reached == ({f"main/{pair.TABLE}"} if isinstance(sharing, pair.Shared) else set())
 
 
 def test_a_frozen_auxiliary_is_reported_and_gets_no_gradient(batch):
