@@ -17,6 +17,7 @@ class Cost:
     forward_flops         of one batch.
     layers                how many layers it has; 0 for what is not a stack.
     layer_matmul_params   parameters of one layer that are factors of products, cross-attention's left out.
+    apart                 whether no gradient passes from it to the parts before it.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Cost:
     forward_flops: float
     layers: int = 0
     layer_matmul_params: int = 0
+    apart: bool = False
 
 
 def layer_matmul_params(config: stacks.Stack) -> int:

@@ -29,7 +29,8 @@ class Encoder(model.Model):
     def __post_init__(self):
         super().__post_init__()
         narrow = self.stack.embedding_width
-        if narrow not in (None, self.stack.width) and isinstance(self.head, heads.MaskedLM) and not self.head.dense:
+        bare = any(isinstance(head, heads.MaskedLM) and not head.dense for head in heads.single(self.head))
+        if narrow not in (None, self.stack.width) and bare:
             raise ValueError(
                 f"Encoder: the output reads states of the tables' width {narrow} and the stack's is "
                 f"{self.stack.width}; give the MaskedLM head dense = True"
@@ -45,14 +46,18 @@ class Encoder(model.Model):
         return dict.fromkeys(names, jnp.zeros((1, 2), jnp.int32))
 
     def costs(self, rows: int, inputs: int, targets: int, predicted: int) -> tuple[cost.Cost, ...]:
-        """What a batch of `rows` x `inputs` places costs, with the head at `predicted` places a row."""
+        """What a batch of `rows` x `inputs` places costs, with the head at `predicted` places a row.
+
+        Replaced tokens are detected at all of them, whatever `predicted` is.
+        """
         parts = (
             cost.embeddings("encoder", "token_embedder"),
             cost.stack("encoder", self.stack, rows, inputs, causal=False),
         )
-        if self.head is None:
-            return parts
-        return (*parts, self.head.cost(self.stack, self.vocabulary, rows, predicted))
+        for head in heads.single(self.head):
+            places = inputs if isinstance(head, heads.ReplacedToken) else predicted
+            parts = (*parts, head.cost(self.stack, self.vocabulary, rows, places))
+        return parts
 
 
 class _Encoder(nn.Module):
@@ -62,8 +67,9 @@ class _Encoder(nn.Module):
         m, c = self.config, self.config.stack
         self.token_embedder = layers.Table(m.vocabulary, c.table_width, "vocab", c.init.embedding, m.compute)
         self.encoder = trunk.Trunk(c, m.compute)
+        for head in heads.single(m.head):
+            setattr(self, head.name, head.build(c, m.vocabulary, m.compute))
         if m.head is not None:
-            setattr(self, m.head.name, m.head.build(c, m.vocabulary, m.compute))
             self.logits = readout.Output(c, m.vocabulary, tied=m.head.tied, width=c.table_width)
 
     def __call__(self, batch: Mapping[str, Array]) -> model.Output:
@@ -73,7 +79,9 @@ class _Encoder(nn.Module):
             places=batch["encoder_positions"],
             types=batch.get("encoder_types"),
         )
-        head = self.config.head
-        if head is None:
+        if self.config.head is None:
             return model.Output(hidden=hidden)
-        return getattr(self, head.name)(hidden, batch, self.logits(self.token_embedder.embedding))
+        output = self.logits(self.token_embedder.embedding)
+        made = [getattr(self, head.name)(hidden, batch, output) for head in heads.single(self.config.head)]
+        # Of two heads the first has the states at the targets and their readout, the second the logits.
+        return dataclasses.replace(made[0], logits=made[-1].logits)

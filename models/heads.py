@@ -1,4 +1,4 @@
-"""What stands on an encoder: masked LM, token and sequence classification, replaced-token detection.
+"""What stands on an encoder: masked LM, token and sequence classification, replaced-token detection, or two of them.
 
 Each head is a small configuration, and builds its Flax module. Shapes: B batch, L length, M targets, D width.
 """
@@ -129,9 +129,6 @@ class ReplacedToken:
         return _ReplacedToken(self, config, dtype)
 
 
-Head = MaskedLM | TokenClassification | SequenceClassification | ReplacedToken
-
-
 def _check(head, field: str, value: str, known: tuple[str, ...]):
     if value not in known:
         raise ValueError(f"{type(head).__name__}: {field} {value!r} is unknown; choose one of {', '.join(known)}")
@@ -140,6 +137,36 @@ def _check(head, field: str, value: str, known: tuple[str, ...]):
 def _check_classes(head, classes: int):
     if classes < 2:
         raise ValueError(f"{type(head).__name__}: classes is {classes}; give at least 2")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RestoreAndDetect:
+    """Two heads on one encoder: the original tokens at the targets, and replaced tokens everywhere (METRO, COCO-LM).
+
+    The defaults are COCO-LM's (arXiv:2102.08473): the states go bare into the tied output, and detection is one linear
+    layer. Parameters are named as those of either head alone.
+    """
+
+    name: ClassVar[str] = "restore_and_detect"
+
+    restore: MaskedLM = MaskedLM(dense=False)
+    detect: ReplacedToken = ReplacedToken(dense=False)
+
+    @property
+    def tied(self) -> bool:
+        """As `restore`."""
+        return self.restore.tied
+
+
+Single = MaskedLM | TokenClassification | SequenceClassification | ReplacedToken
+Head = Single | RestoreAndDetect
+
+
+def single(head: Head | None) -> tuple[Single, ...]:
+    """The heads that `head` consists of, none, one or two."""
+    if head is None:
+        return ()
+    return (head.restore, head.detect) if isinstance(head, RestoreAndDetect) else (head,)
 
 
 def _dense(config: stack.Stack, dtype: jnp.dtype, outputs: int | None = None, bias: bool = True) -> layers.Dense:

@@ -92,13 +92,15 @@ def make(
 def problems(stacks: Mapping[str, stack.Stack], lengths: Mapping[str, int], dtype: str) -> list[str]:
     """Why the stacks' kernels can't serve a batch, one line each.
 
-    `stacks` by side, "encoder" or "decoder"; `lengths` of the batch's features, <side>_inputs and decoder_prefix.
+    `stacks` by side, "decoder", or any other for one that reads the encoder's side; `lengths` of the batch's features,
+    <side>_inputs and decoder_prefix.
     """
     found: list[str] = []
     for side, config in stacks.items():
         if config.attention == "plain":
             continue
-        sides = (side,) if side == "encoder" else tuple(name for name in ("encoder", "decoder") if name in stacks)
+        both = tuple(name for name in ("encoder", "decoder") if name in stacks)
+        sides = both if side == "decoder" else ("encoder",)
         own = {f"{name}_inputs": lengths[f"{name}_inputs"] for name in sides if f"{name}_inputs" in lengths}
         found += [f"{side}: {line}" for line in _lengths(config, own)]
         if side == "decoder" and "decoder_prefix" in lengths:

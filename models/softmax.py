@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from models import layers, placing
+from models import layers, placing, quantile
 from models import readout as readouts
 
 
@@ -37,6 +37,7 @@ def cross_entropy(
     z_loss: float = 0.0,
     label_smoothing: float = 0.0,
     chunk: int = 4096,
+    draw: quantile.Draw | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Weighted sum of the tokens' losses, and what each token did.
 
@@ -52,11 +53,13 @@ def cross_entropy(
       weights: [...] float32; a token of weight 0 adds nothing to the sum or its gradients.
       z_loss, label_smoothing: as above.
       chunk: tokens of a device whose logits exist there at one time, at least one of each row.
+      draw: also draw a token from each one's logits; its arrays are [...].
 
     Returns:
       The sum, a float32 scalar, differentiable in the readout, hidden and weights; and a dict of float32 [...] without
       gradient: "loss", the negative log-likelihood of the target alone, whatever z_loss and label_smoothing are, and
-      "correct", 1 where the target's logit is above all others.
+      "correct", 1 where the target's logit is above all others. With `draw` also "drawn", the tokens (int32), and
+      "entropy" of softmax(logits), in nats.
 
     Raises:
       ValueError: shapes differ, or an option is out of range.
@@ -72,10 +75,10 @@ def cross_entropy(
         readout.bias,
         targets.reshape(rows, -1),
         weights.reshape(rows, -1),
+        None if draw is None else quantile.Draw(*(x.reshape(rows, -1) for x in draw)),
     )
-    total, loss, correct = summed
-    tokens = {"loss": loss.reshape(shape), "correct": correct.reshape(shape)}
-    return total, jax.tree.map(lax.stop_gradient, tokens)
+    total, tokens = summed
+    return total, {name: lax.stop_gradient(value.reshape(shape)) for name, value in tokens.items()}
 
 
 def _check(hidden: Array, targets: Array, weights: Array, label_smoothing: float, chunk: int):
@@ -91,23 +94,24 @@ def _check(hidden: Array, targets: Array, weights: Array, label_smoothing: float
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(options: _Options, hidden, kernel, bias, targets, weights):
-    """Sum of weight x loss; and of each token [B, M] the negative log-likelihood and whether it was right."""
+def _summed(options: _Options, hidden, kernel, bias, targets, weights, draw):
+    """Sum of weight x loss; and what `cross_entropy` tells of each token [B, M]."""
 
     def step(total, piece):
-        losses, nll, correct, _ = _losses(options, kernel, bias, piece)
-        return total + jnp.sum(losses * piece.weights), (nll, correct)
+        losses, tokens, _ = _losses(options, kernel, bias, piece)
+        return total + jnp.sum(losses * piece.weights), tokens
 
-    total, tokens = _over_chunks(step, jnp.zeros((), jnp.float32), _split(options, hidden, targets, weights))
-    return total, *(_join(x, targets.shape[1]) for x in tokens)
+    pieces = _split(options, hidden, targets, weights, draw)
+    total, tokens = _over_chunks(step, jnp.zeros((), jnp.float32), pieces)
+    return total, {name: _join(x, targets.shape[1]) for name, x in tokens.items()}
 
 
-def _forward(options: _Options, hidden, kernel, bias, targets, weights):
+def _forward(options: _Options, hidden, kernel, bias, targets, weights, draw):
     compact = kernel.astype(hidden.dtype)
 
     def step(carry, piece):
         total, grad_kernel, grad_bias = carry
-        losses, nll, correct, softmax = _losses(options, compact, bias, piece)
+        losses, tokens, softmax = _losses(options, compact, bias, piece)
         grad = _gradient(options, piece, softmax)
         total = total + jnp.sum(losses * piece.weights)
         if grad_bias is not None:
@@ -117,9 +121,9 @@ def _forward(options: _Options, hidden, kernel, bias, targets, weights):
         # Not through + on a fresh zero: a single chunk, the usual case on a small machine, then needs no addition.
         product = jnp.einsum("gbmv,gbmd->gvd", _apart(grad), _apart(piece.hidden), preferred_element_type=jnp.float32)
         grad_kernel = product if grad_kernel is None else grad_kernel + product
-        return (total, grad_kernel, grad_bias), (nll, correct, losses, grad_hidden)
+        return (total, grad_kernel, grad_bias), (tokens, losses, grad_hidden)
 
-    pieces = _split(options, hidden, targets, weights)
+    pieces = _split(options, hidden, targets, weights, draw)
     single = pieces.targets.shape[0] == 1
     parts = _parts(hidden.shape[0])
     start = (
@@ -127,12 +131,12 @@ def _forward(options: _Options, hidden, kernel, bias, targets, weights):
         None if single else placing.first(jnp.zeros((parts, *kernel.shape), jnp.float32), "batch"),
         None if bias is None else placing.first(jnp.zeros((parts, *bias.shape), jnp.float32), "batch"),
     )
-    (total, *grads), tokens = _over_chunks(step, start, pieces)
+    (total, *grads), made = _over_chunks(step, start, pieces)
     grad_kernel, grad_bias = (None if grad is None else grad.sum(axis=0) for grad in grads)
-    nll, correct, losses, grad_hidden = (_join(x, targets.shape[1]) for x in tokens)
+    tokens, losses, grad_hidden = jax.tree.map(lambda x: _join(x, targets.shape[1]), made)
     # Cotangents have the dtype of what they belong to; empty arrays carry it from here to the backward pass.
     dtypes = [None if x is None else jnp.zeros((0,), x.dtype) for x in (kernel, bias)]
-    return (total, nll, correct), (grad_hidden, grad_kernel, grad_bias, losses, dtypes)
+    return (total, tokens), (grad_hidden, grad_kernel, grad_bias, losses, dtypes)
 
 
 def _backward(options: _Options, kept, cotangents):
@@ -145,6 +149,7 @@ def _backward(options: _Options, kept, cotangents):
         None if bias is None else (grad_bias * by).astype(bias.dtype),
         None,
         losses * by,
+        None,
     )
 
 
@@ -157,6 +162,7 @@ class _Piece(NamedTuple):
     hidden: Array
     targets: Array
     weights: Array
+    draw: quantile.Draw | None
 
 
 class _Softmax(NamedTuple):
@@ -169,7 +175,7 @@ class _Softmax(NamedTuple):
 
 
 def _losses(options: _Options, kernel: Array, bias: Array | None, piece: _Piece):
-    """Of a chunk [B, m]: loss, negative log-likelihood and correctness; and its softmax."""
+    """Of a chunk [B, m]: loss, what `cross_entropy` tells of each token, and its softmax."""
     logits = readouts.Readout(kernel, bias, options.scale).logits(piece.hidden)
     # A comparison instead of a lookup: it stays local where the vocabulary is spread over devices, and it fuses.
     at_target = lax.broadcasted_iota(piece.targets.dtype, logits.shape, 2) == piece.targets[..., None]
@@ -185,7 +191,11 @@ def _losses(options: _Options, kernel: Array, bias: Array | None, piece: _Piece)
         losses = losses + options.label_smoothing * (target - jnp.mean(logits, axis=-1))
     if options.z_loss:
         losses = losses + options.z_loss * jnp.square(log_z)
-    return losses, nll, correct, _Softmax(raised, denominator, log_z, at_target)
+    tokens = {"loss": nll, "correct": correct}
+    if piece.draw is not None:
+        mean = jnp.sum(raised * (logits - top[..., None]), axis=-1) / denominator
+        tokens |= {"drawn": quantile.pick(logits, piece.draw), "entropy": jnp.log(denominator) - mean}
+    return losses, tokens, _Softmax(raised, denominator, log_z, at_target)
 
 
 def _gradient(options: _Options, piece: _Piece, softmax: _Softmax) -> Array:
@@ -198,17 +208,19 @@ def _gradient(options: _Options, piece: _Piece, softmax: _Softmax) -> Array:
     return grad - (smooth / grad.shape[-1] * weights)[..., None] if smooth else grad
 
 
-def _split(options: _Options, hidden: Array, targets: Array, weights: Array) -> _Piece:
+def _split(options: _Options, hidden: Array, targets: Array, weights: Array, draw: quantile.Draw | None) -> _Piece:
     """Chunks [n, B, m, ...]: cut along a row's targets and not along the rows, which may lie on different devices."""
     rows, length = targets.shape
     count = max(1, -(-length // max(1, options.chunk * _parts(rows) // rows)))
     size = -(-length // count)
 
-    def cut(x: Array) -> Array:
-        x = jnp.pad(x, ((0, 0), (0, count * size - length)) + ((0, 0),) * (x.ndim - 2))
+    def cut(x: Array, fill: str = "constant") -> Array:
+        x = jnp.pad(x, ((0, 0), (0, count * size - length)) + ((0, 0),) * (x.ndim - 2), mode=fill)
         return jnp.moveaxis(x.reshape(rows, count, size, *x.shape[2:]), 1, 0)
 
-    return _Piece(cut(hidden), cut(targets), cut(weights))
+    # Padding is drawn too and thrown away, at its neighbour's temperature: 0 would give NaN.
+    drawn = None if draw is None else quantile.Draw(*(cut(x, "edge") for x in draw))
+    return _Piece(cut(hidden), cut(targets), cut(weights), drawn)
 
 
 def _parts(rows: int) -> int:

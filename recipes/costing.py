@@ -10,5 +10,5 @@ def of_stage(stage: recipe.Stage) -> ledger.StageCost:
     inputs = length.get("encoder_inputs", length.get("decoder_inputs", 0))
     targets = length.get("decoder_inputs", 0)
     predicted = length.get("targets", 1)
-    costs = stage.model.costs(rows=stage.batch, inputs=inputs, targets=targets, predicted=predicted)
+    costs = stage.loss.costs(stage.model, rows=stage.batch, inputs=inputs, targets=targets, predicted=predicted)
     return ledger.stage_cost(costs, stage.frozen, stage.model.abstract(), stage.batch, inputs)

@@ -44,7 +44,7 @@ class Scorer:
         if each.name not in self._steps:
             self._steps[each.name] = steps.compile_eval(self._stage, data, self._rules, self._layout)
         step = self._steps[each.name]
-        total = figures.Sums(data.parts())
+        total = figures.Sums(data.parts(), self._stage.loss)
         for batch in batches(data, each.batches, self._stage.batch, self._layout.mesh):
             total.add(jax.device_get(dict(step(params, mesh.put(batch, self._layout.mesh)))))
         found = total.means()

@@ -8,7 +8,8 @@ of a part costs
   + forward × (1 if it, or any part before it, trains)    the gradient passed through it
 
 so that a part that trains costs three forwards in all, a frozen one after a trainable one two, and a frozen one with
-nothing trainable before it one. The share is by parameters, for a part of which some are frozen.
+nothing trainable before it one. The share is by parameters, for a part of which some are frozen. What stands before a
+part that no gradient leaves (models.costs.Cost.apart) doesn't count as before it.
 
 One training unit is 100 000 updates of 12 layers of width 1024 at 2048 × 512 tokens (Soltan et al. 2023,
 https://arxiv.org/abs/2306.08756). An update of a stage costs
@@ -60,6 +61,11 @@ class Part(Protocol):
     @property
     def layer_matmul_params(self) -> float:
         """Of one layer, without cross-attention."""
+        ...
+
+    @property
+    def apart(self) -> bool:
+        """Whether no gradient passes from it to the parts before it."""
         ...
 
 
@@ -128,7 +134,7 @@ def stage_cost(
     upstream = False
     for cost in costs:
         share = _trainable_share(cost, frozen, params)
-        upstream = upstream or share > 0
+        upstream = (upstream and not cost.apart) or share > 0
         forward += cost.forward_flops
         backward += cost.forward_flops * (share + (1.0 if upstream else 0.0))
         units += cost.layers * cost.layer_matmul_params / _UNIT_LAYER * (1.0 if share > 0 else 0.5)

@@ -1,8 +1,9 @@
 """What a stage minimises: sums and the counts that divide them.
 
-A loss returns sums over its targets; its normalisers are functions of the batch alone, known before the forward pass.
-So the division is global, accumulation is weighted by target tokens, and a loss of several terms (each with its own
-count) needs no trainer of its own: loss = sum over terms of coefficient * sum / count.
+A loss returns sums over its targets, `stat/...` without a gradient among them; its normalisers are functions of the
+batch alone, known before the forward pass. So the division is global, accumulation is weighted by target tokens, and a
+loss of several terms (each with its own count) needs no trainer of its own: loss = sum over terms of
+coefficient * sum / count.
 """
 
 import dataclasses
@@ -13,12 +14,29 @@ import jax
 import jax.numpy as jnp
 
 from models import softmax
+from recipes import recipe
 
 Batch = Mapping[str, jax.Array]
 Sums = dict[str, jax.Array]
 
 
-class _OneTerm:
+class Loss:
+    """What every loss has beside `terms` (the weight of each term), `counts`, and the call that gives the sums."""
+
+    def figures(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """What the sums over some batches tell beyond the terms, on the host; `sums` has numpy numbers and arrays."""
+        return {}
+
+    def problems(self, stage: recipe.Stage) -> list[str]:
+        """Why this loss can't train `stage`, one line each."""
+        return []
+
+    def costs(self, model: Any, *, rows: int, inputs: int, targets: int, predicted: int) -> tuple[Any, ...]:
+        """What a batch costs `model` under this loss, as its own `costs`."""
+        return model.costs(rows=rows, inputs=inputs, targets=targets, predicted=predicted)
+
+
+class _OneTerm(Loss):
     """A loss of one term, divided by the weight of its targets."""
 
     terms = {"loss": 1.0}
@@ -26,6 +44,10 @@ class _OneTerm:
     def counts(self, batch: Batch) -> Sums:
         """The weight of all targets, at least 1."""
         return {"loss": jnp.maximum(batch["weights"].sum(), 1.0)}
+
+    def figures(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """The accuracy over all targets."""
+        return {"accuracy": sums["stat/correct"] / sums["count/loss"]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,7 @@ def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int, clock: int) -> 
     found: list[str] = []
     if stage.model.kind != stage.data.kind:
         found.append(f"a model of kind {stage.model.kind!r} can't learn from data of kind {stage.data.kind!r}")
+    found += stage.loss.problems(stage)
     shape = mesh.sizes(of.mesh, devices)
     found += sharding.problems(of.rules, stage.model.abstract(), shape)
     found += sharding.sequence_problems(stage, shape["sequence"])

@@ -34,6 +34,8 @@ def train_step(
     fixed = {path: value for path, value in state.params.items() if path not in trainable}
     key = jax.random.fold_in(jax.random.key(stage.seed), state.step + clock)
     counts = stage.loss.counts(batch)
+    # Each row knows its update: a loss may have a schedule, and rows are what accumulation divides.
+    batch = {**batch, "step": jnp.full(len(batch["part"]), state.step + clock)}
 
     def objective(moving: states.Params, rows: Batch, key: jax.Array) -> tuple[jax.Array, Stats]:
         sums = stage.loss(stage.model, moving | fixed, rows, key)

@@ -23,7 +23,7 @@ class Window:
 
     def _open(self) -> None:
         self._began = time.monotonic()
-        self._sums = figures.Sums(self._stage.data.parts())
+        self._sums = figures.Sums(self._stage.data.parts(), self._stage.loss)
         self._taken, self._before = 0, self.tokens
         self.waited = 0.0
 

@@ -13,6 +13,7 @@ class Cost:
     forward_flops: float
     layers: int = 0
     layer_matmul_params: float = 0
+    apart: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
