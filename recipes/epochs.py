@@ -27,12 +27,15 @@ def counted(of: recipe.Recipe, stage: recipe.Stage) -> dict[str, float]:
 
 
 def warnings(of: recipe.Recipe, stage: recipe.Stage) -> list[str]:
-    """One line for each part that is read more often than `Blend.max_epochs` allows."""
+    """A line that names the parts which are read more often than `Blend.max_epochs` allows, or none."""
+    limit = getattr(stage.data, "max_epochs", None)
+    much = {part: count for part, count in counted(of, stage).items() if limit is not None and count > limit}
+    if not much:
+        return []
+    parts = ", ".join(f"{part} {count:.1f} times" for part, count in much.items())
     return [
-        f"part {part!r} has been read {count:.1f} times by the end of stage {stage.name!r}, its blend's max_epochs is "
-        f"{stage.data.max_epochs:g}; lower its rate, shorten the stage or add text"
-        for part, count in counted(of, stage).items()
-        if count > stage.data.max_epochs
+        f"by the end of stage {stage.name!r} {parts} will have been read, and its blend's max_epochs is {limit:g}; "
+        "lower these rates, shorten the stage or add text"
     ]
 
 

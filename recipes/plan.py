@@ -174,6 +174,7 @@ def lines(planned: Planned, full: bool = False) -> list[str]:
             carried = f", carries {', '.join(stage['handoff']['carry'])}" if stage["handoff"]["carry"] else ""
             counts = ", ".join(f"{count:,} {name}" for name, count in sums.items())
             text.append(f"    handoff from {stage['handoff']['source']}: {counts}{carried}")
+            text += [f"      {line}" for line in stage["handoff"]["reports"]]
             if full:
                 text += [f"      {line}" for line in planned.handoffs[stage["name"]].lines()]
         if stage["epochs"]:
