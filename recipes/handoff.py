@@ -73,9 +73,18 @@ class Plan:
                 {"target": e.target, "source": e.source, "shape": list(e.shape), "by": repr(e.by) if e.by else None}
                 for e in self.taken
             ],
+            "reports": self.reports(),
             "fresh": [{"target": e.target, "shape": list(e.shape)} for e in self.fresh],
             "dropped": [{"source": path, "shape": list(shape)} for path, shape in self.dropped],
         }
+
+    def reports(self) -> list[str]:
+        """What changes of value have to say, such as how many rows of a vocabulary are new; nothing of a faulty plan."""
+        return [
+            f"{entry.target}: {entry.by.report(entry.shape)}"
+            for entry in self.taken
+            if hasattr(entry.by, "report") and not self.problems
+        ]
 
     def lines(self) -> list[str]:
         """The plan as text: target, source and shape of each parameter, then the three sums."""
@@ -86,7 +95,7 @@ class Plan:
             text.append(f"{entry.target:<{width}}  <-  {origin}  {list(entry.shape)}")
         text += [f"{'(dropped)':<{width}}  <-  {path}  {list(shape)}" for path, shape in self.dropped]
         sums = self.json()["parameters"]
-        return [*text, ", ".join(f"{count:,} parameters {name}" for name, count in sums.items())]
+        return [*text, *self.reports(), ", ".join(f"{count:,} parameters {name}" for name, count in sums.items())]
 
 
 def plan(handoff: recipe.Handoff, source: Mapping[str, Any], target: Mapping[str, Any]) -> Plan:

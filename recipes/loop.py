@@ -28,6 +28,7 @@ from recipes import (
     checkpoint,
     config,
     costing,
+    epochs,
     evaluate,
     journal,
     lineage,
@@ -72,6 +73,8 @@ def train(
         state, done = start.state, int(start.state.step)
         book.resume(done)
         book.say(_opening(stage, start, layout, done))
+        for line in epochs.warnings(resolved.value, stage):
+            book.say(f"warning: {line}")
         feed = opened.enter_context(contextlib.closing(_feed(stage, done + clock, over)))
         tick = opened.enter_context(progress.bar(console, stage.name, stage.steps, done))
         scorer = evaluate.Scorer(stage, rules, layout)

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from models import kernels
-from recipes import checkpoint, costing, handoff, mesh, problems, recipe, sharding
+from recipes import checkpoint, costing, epochs, handoff, mesh, problems, recipe, sharding
 from recipes import state as states
 
 GIB = 1 << 30
@@ -53,6 +53,7 @@ def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> P
         try:
             planned, found = _stage(of, stage, how_many(of.mesh, devices), clocks[stage.name])
             stages.append(planned)
+            planned |= {"epochs": epochs.counted(of, stage), "warnings": epochs.warnings(of, stage)}
             if stage.start is not None:
                 plans[stage.name] = handoff.plan(stage.start, _source(of, stage.start), stage.model.abstract())
                 planned["handoff"] = _handoff(stage.start, plans[stage.name])
@@ -175,8 +176,13 @@ def lines(planned: Planned, full: bool = False) -> list[str]:
             carried = f", carries {', '.join(stage['handoff']['carry'])}" if stage["handoff"]["carry"] else ""
             counts = ", ".join(f"{count:,} {name}" for name, count in sums.items())
             text.append(f"    handoff from {stage['handoff']['source']}: {counts}{carried}")
+            text += [f"      {line}" for line in stage["handoff"]["reports"]]
             if full:
                 text += [f"      {line}" for line in planned.handoffs[stage["name"]].lines()]
+        if stage["epochs"]:
+            read = ", ".join(f"{part} {count:.2f}" for part, count in stage["epochs"].items())
+            text.append(f"    epochs read by its end: {read}")
+        text += [f"    warning: {line}" for line in stage["warnings"]]
     totals = planned.totals
     text.append(
         f"  in all: {totals['tokens']:.4g} tokens, {totals['flops']:.4g} FLOPs, "

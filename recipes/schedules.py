@@ -242,3 +242,25 @@ def steps_until(schedule: Schedule, fraction: float) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if schedule(middle) <= limit else (middle + 1, high)
     return low
+
+
+def steps_after(schedule: Schedule, fraction: float) -> int:
+    """Returns the steps that are left from `steps_until` to the horizon: the length of the stage behind the switch.
+
+    Raises:
+      ValueError: as `steps_until`, or the schedule has no horizon.
+    """
+    if schedule.horizon is None:
+        raise ValueError(f"{type(schedule).__name__} has no horizon yet, so nothing is left of it; set its steps")
+    return schedule.horizon - schedule.offset - steps_until(schedule, fraction)
+
+
+def final_rate(schedule: Schedule) -> float:
+    """Returns the rate that a schedule ends with: where continued pretraining begins, without a new warm-up.
+
+    Raises:
+      ValueError: the schedule has no horizon.
+    """
+    if schedule.horizon is None:
+        raise ValueError(f"{type(schedule).__name__} has no horizon yet, so it ends with no rate; set its steps")
+    return schedule(schedule.horizon - schedule.offset)

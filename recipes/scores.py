@@ -199,6 +199,12 @@ def _of(batch: Mapping[str, np.ndarray], *names: str) -> dict[str, np.ndarray]:
     return {name: batch[name] for name in names}
 
 
+def _prompts(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A decoder's batch without the answers: what stands up to the place that predicts the first of their tokens."""
+    asked = np.cumsum(batch["weights"] > 0, axis=1) <= 1
+    return {**batch, "decoder_segments": np.where(asked, batch["decoder_segments"], 0)}
+
+
 def _written(
     model: Any, params: Any, data: Any, batches: Batches, over: jax.sharding.Mesh, beams: int, length_penalty: float
 ) -> Iterator[Answer]:
@@ -206,8 +212,11 @@ def _written(
     special = data.specials()
     ids = {"start": special.start, "end": special.eos, "pad": special.pad}
     for batch in batches:
-        search = decoding.Search(length=batch["targets"].shape[1], beams=beams, length_penalty=length_penalty, **ids)
-        made = decoding.decode(model, params, mesh.put(batch, over), search=search).tokens
+        alone = "encoder_inputs" not in batch
+        length = data.targets if alone else batch["targets"].shape[1]
+        search = decoding.Search(length=length, beams=beams, length_penalty=length_penalty, **ids)
+        read = mesh.put(_prompts(batch) if alone else batch, over)
+        made = decoding.decode(model, params, read, search=search).tokens
         whole = shares.gather({"made": made, **_of(batch, "part", "weights", "targets")}, over)
         for row in np.flatnonzero(whole["weights"].sum(axis=1)):
             wanted = whole["targets"][row][whole["weights"][row] > 0]

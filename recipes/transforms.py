@@ -1,9 +1,13 @@
 """Changes of value that a `Take` may ask for. Each says which shape it makes before it touches an array."""
 
 import dataclasses
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tasks import matching
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,106 @@ class Cast:
     def __call__(self, array: np.ndarray, target: tuple[int, ...]) -> np.ndarray:
         """The array itself; whoever puts it in place gives it the target's dtype."""
         return array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Rows for another vocabulary: shared pieces keep theirs, new ones begin as the mean of their old pieces.
+
+    For whatever has one row a token id: token tables, output kernels and biases. See tasks/matching.py.
+
+    Attributes:
+      old: the source's vocabulary: a file or directory as `baton store --vocabulary` takes it, or a token store.
+      new: the target's.
+    """
+
+    old: str
+    new: str
+
+    def shape(self, source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
+        """As many rows as the target has; raises ValueError when one side has fewer than its vocabulary."""
+        for side, rows, path in (("source", source[0], self.old), ("target", target[0], self.new)):
+            size = _opened(path).specials.size
+            if size > rows:
+                raise ValueError(f"vocabulary {path} has {size} ids and the {side} {rows} rows; name the {side}'s own")
+        return (target[0], *source[1:])
+
+    def __call__(self, array: np.ndarray, target: tuple[int, ...]) -> np.ndarray:
+        """The rows of the new vocabulary, from `array` [old ids or more, ...]."""
+        return _matched(self.old, self.new).rows(array[: _opened(self.old).specials.size], target[0])
+
+    def report(self, target: tuple[int, ...]) -> str:
+        """How many rows of the target come about how."""
+        found = _matched(self.old, self.new)
+        return (
+            f"{found.shared:,} rows of shared pieces, {found.spelt:,} means of old pieces, {found.unknown:,} of unknown "
+            f"pieces and {target[0] - len(found.sources):,} beyond the vocabulary, which have the mean of all"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RepeatPositions:
+    """A longer table of learned positions: the old one over and over (Longformer, https://arxiv.org/abs/2004.05150).
+
+    Attributes:
+      offset: rows before the first position's, which stay as they are (`Stack.position_offset`).
+    """
+
+    offset: int = 0
+
+    def shape(self, source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
+        """The target's rows; raises ValueError when the source has no position."""
+        _check_positions(source, self.offset)
+        return (target[0], *source[1:])
+
+    def __call__(self, array: np.ndarray, target: tuple[int, ...]) -> np.ndarray:
+        """[target rows, width] from `array` [rows, width]."""
+        places = np.arange(target[0] - self.offset) % (len(array) - self.offset)
+        return np.concatenate([array[: self.offset], array[self.offset :][places]])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StretchPositions:
+    """A longer table of learned positions: the old one drawn out, with straight lines between its rows.
+
+    Attributes:
+      offset: rows before the first position's, which stay as they are (`Stack.position_offset`).
+    """
+
+    offset: int = 0
+
+    def shape(self, source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
+        """The target's rows; raises ValueError when the source has no position."""
+        _check_positions(source, self.offset)
+        return (target[0], *source[1:])
+
+    def __call__(self, array: np.ndarray, target: tuple[int, ...]) -> np.ndarray:
+        """[target rows, width] from `array` [rows, width]; first and last position keep their rows."""
+        table = array[self.offset :]
+        place = np.linspace(0, len(table) - 1, target[0] - self.offset)
+        low = np.minimum(place.astype(int), len(table) - 2) if len(table) > 1 else np.zeros(len(place), int)
+        share = (place - low)[:, None].astype(array.dtype)
+        drawn = table[low] * (1 - share) + table[np.minimum(low + 1, len(table) - 1)] * share
+        return np.concatenate([array[: self.offset], drawn])
+
+
+def _check_positions(source: tuple[int, ...], offset: int) -> None:
+    if source[0] <= offset:
+        raise ValueError(f"the source has {source[0]} rows and offset is {offset}; give the stack's position_offset")
+
+
+@functools.cache
+def _opened(path: str) -> Any:
+    from tasks import vocabulary
+
+    return vocabulary.encoder(path)
+
+
+@functools.cache
+def _matched(old: str, new: str) -> "matching.Match":
+    from tasks import matching
+
+    return matching.match(_opened(old), _opened(new))
 
 
 def changes_dtype(by: Any) -> bool:

@@ -37,6 +37,7 @@ class Blend:
             arXiv:1901.07291).
         separate: whether documents are kept apart; False joins a row's documents with the doc token between.
         split: 'train', or the name of a held-out share.
+        max_epochs: a part that a recipe reads more often than this is warned of; None warns of none.
     """
 
     finite: ClassVar[bool] = False
@@ -50,6 +51,7 @@ class Blend:
     alpha: float = 1.0
     separate: bool = True
     split: str = "train"
+    max_epochs: float | None = None
 
     def __post_init__(self):
         """Refuses rates that do not belong to the parts."""
@@ -62,6 +64,8 @@ class Blend:
         if self.rates is not None and self.select is not None and set(named) != set(self.select):
             odd = sorted(set(named) ^ set(self.select))
             raise ValueError(f"Blend: rates name {sorted(named)}, select names {sorted(self.select)}: {odd} differ")
+        if self.max_epochs is not None and not self.max_epochs > 0:
+            raise ValueError(f"Blend: max_epochs={self.max_epochs} is no number of epochs: give one above 0, or None")
 
     @property
     def kind(self) -> str:
@@ -127,6 +131,18 @@ class Blend:
             size**self.alpha if rates is None else rates[name] for name, size in zip(self.parts(), tokens, strict=True)
         ]
         return tuple(rate / sum(found) for rate in found)
+
+    def epochs(self, rows: int) -> dict[str, float]:
+        """Returns how often `rows` rows read each part: the windows drawn from it, over those that it has.
+
+        Raises:
+            ValueError: see `open`.
+        """
+        parts, window = self.open(), self.window()
+        shares = self.shares(tuple(part.tokens for part in parts))
+        return {
+            part.name: rows * share / max(1, part.tokens // window) for part, share in zip(parts, shares, strict=True)
+        }
 
     def problems(self) -> list[str]:
         """Returns what keeps it from feeding, one line each."""

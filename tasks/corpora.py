@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Sequence
 
-from tasks import sources
+from tasks import question_source, sources
 
 JSON = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
@@ -17,6 +17,7 @@ def parse(words: Sequence[str], *, key: str = "text") -> dict[str, sources.Sourc
         `NAME=FILES`: one part from text files or JSON lines (by their ending), plain or gzipped; FILES is a path, a
         glob, or several joined by commas.
         `NAME=tfds:DATASET[@SPLIT]`: one part from TensorFlow Datasets.
+        `NAME=qa:FILES[@SPLIT]`: one part from questions with their contexts and answers, a document each.
         `FILES`: each file that the glob matches is a part, named by its file name up to the first dot.
         `cldr:COUNT`: the built-in corpus, a part of COUNT documents for each of its languages.
       key: the field of a JSON line, or the feature of a TFDS example, that holds the text.
@@ -42,11 +43,14 @@ def _parts(word: str, key: str) -> dict[str, sources.Source]:
     if equals and what.startswith("tfds:"):
         dataset, _, split = what.removeprefix("tfds:").partition("@")
         return {name: sources.Tfds(name=dataset, split=split or "train", key=key)}
+    if equals and what.startswith("qa:"):
+        files, _, split = what.removeprefix("qa:").partition("@")
+        return {name: question_source.Questions(files=tuple(files.split(",")), split=split)}
     if equals:
         return {name: _files(tuple(what.split(",")), key)}
     files = sorted(glob.glob(word))
     if not files:
-        raise ValueError(f"{word!r} matches no file: write a path or glob, NAME=FILES, NAME=tfds:DATASET or cldr:COUNT")
+        raise ValueError(f"{word!r} matches no file: write a path or glob, NAME=FILES, NAME=tfds:DATASET, NAME=qa:FILES or cldr:COUNT")
     return {os.path.basename(file).split(".")[0]: _files((file,), key) for file in files}
 
 

@@ -14,7 +14,14 @@ from tasks import batches, pieces, schedule
 if TYPE_CHECKING:
     from tasks import feed, specials, table
 
-_KINDS = {"encdec": "encdec", "prefix": "decoder", "tokens": "encoder", "sequence": "encoder", "span": "encoder"}
+_KINDS = {
+    "encdec": "encdec",
+    "prefix": "decoder",
+    "causal": "decoder",
+    "tokens": "encoder",
+    "sequence": "encoder",
+    "span": "encoder",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +32,8 @@ class Examples:
         mixture: its name.
         inputs: length of a row's inputs; longer ones are trimmed.
         targets: length of a row's targets, for texts.
-        form: 'encdec', targets written by a decoder from the encoder's inputs; 'prefix', the same by a decoder alone;
+        form: 'encdec', targets written by a decoder from the encoder's inputs; 'prefix', the same by a decoder alone,
+            which reads the inputs both ways; 'causal', by one that does not, and without an end between the two;
             'tokens', one label for each input token, negative ones (-100) without loss; 'sequence', one label; 'span',
             the positions of an answer's first and last token.
         split: 'train', 'validation', ...
@@ -65,8 +73,9 @@ class Examples:
         part: batches.Spec = {"part": ((batch,), np.dtype(np.int32))}
         if self.form == "encdec":
             return {**batches.encdec_spec(batch, self.inputs, self.targets), **part}
-        if self.form == "prefix":
-            return {**batches.decoder_spec(batch, self.inputs + self.targets, prefix=True), **part}
+        if self.kind == "decoder":
+            row = self.inputs + self.targets
+            return {**batches.decoder_spec(batch, row, prefix=self.form == "prefix"), **part}
         rest = {"tokens": (self.inputs,), "sequence": (), "span": (2,)}[self.form]
         labels: batches.Spec = {
             "targets": ((batch, *rest), np.dtype(np.int32)),
@@ -83,7 +92,7 @@ class Examples:
         from tasks import table
 
         lengths = {"inputs": self.inputs}
-        if self.form in ("tokens", "encdec", "prefix"):
+        if self.form in ("tokens", "encdec", "prefix", "causal"):
             lengths["targets"] = self.inputs if self.form == "tokens" else self.targets
         if self.tasks is not None:
             self.tasks.register()
@@ -206,6 +215,11 @@ class Examples:
             return batches.encdec(read, wanted, inputs=self.inputs, targets=self.targets, **ids)
         if self.form == "prefix":
             return batches.prefixed(read, wanted, length=self.inputs + self.targets, **ids)
+        if self.form == "causal":
+            # Inputs end with EOS; a text that goes on has none there.
+            read = read.cut(np.maximum(read.lengths - 1, 0))
+            made = batches.prefixed(read, wanted, length=self.inputs + self.targets, **ids)
+            return {name: value for name, value in made.items() if name != "decoder_prefix"}
         made = batches.encoder(read, self.inputs, pad=ids["pad"])
         if self.form == "tokens":
             labels = batches.lay(wanted, self.inputs, fill=-1)

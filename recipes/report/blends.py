@@ -1,12 +1,14 @@
 """What a stage learns from: the parts of its blend and their shares, from the recipe and the store's manifests."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
 from recipes.report import bindings
+from tasks import rates as blended
 
 
 def composition(
@@ -35,6 +37,7 @@ def composition(
         parts = [_part(name, None, None) for name in named]
         return {"of": kind, "name": mixture, "split": split, "rule": None, "parts": parts}
     store, alpha, rates = (gin.value(f"{key}.{field}") for field in ("store", "alpha", "rates"))
+    rates = rates or _joined(gin, key, data[0])
     select = gin.value(f"{key}.select")
     tokens = _tokens(store, split, vocabulary)
     names = [name for name, _ in rates or ()] or list(select or ()) or list(tokens) or named
@@ -55,6 +58,24 @@ def composition(
             for name in names
         ],
     }
+
+
+def _joined(gin: bindings.Bindings, key: str, scope: str) -> blended.Rates | None:
+    """The rates that `rates.joined` makes of other blends, where a recipe binds it; None where it can't be told."""
+    found = gin.reference(f"{key}.rates", scope)
+    if found is None or not found[1].endswith("rates.joined"):
+        return None
+    bound = f"{found[0]}/{found[1]}" if found[0] else found[1]
+    try:
+        return blended.joined(_elements(gin, f"{bound}.blends"), _elements(gin, f"{bound}.shares"))
+    except (ValueError, TypeError):
+        return None
+
+
+def _elements(gin: bindings.Bindings, key: str) -> tuple[Any, ...]:
+    """The elements of a tuple that is written out, or made of macros."""
+    literal = gin.value(key)
+    return literal if literal is not None else tuple(gin.value(name) for name in re.findall(r"%(\w+)", gin.get(key, "")))
 
 
 def _tokens(store: Any, split: str | None, vocabulary: str | None) -> dict[str, int]:
