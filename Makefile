@@ -23,7 +23,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "baton: running the test suite"
-	@$(VENV)/bin/python -m pytest -m "not slow"
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 slow: $(READY)
 	@$(VENV)/bin/python -m pytest -m slow

@@ -39,8 +39,8 @@ PAIRS = ("roberta_12e", "bart_12e12d", "two_stage_bart_12e12d", "two_stage_bart_
 """The stages that carry a claim: a second pretraining seed for these."""
 SEEDS = (0, 2)
 LABELLING = ("udpos", "ner")
-ENCODERS = (*MODELS[:7], MODELS[-1])
-"""Whose encoder is scored; in the models that stay frozen it is roberta_12e's."""
+ENCODERS = MODELS[:7]
+"""Whose encoder a claim is about; in the models that stay frozen it is roberta_12e's."""
 WRITERS = (MODELS[1], *MODELS[7:])
 """Whose writing a claim is about."""
 MARGIN = 0.01
