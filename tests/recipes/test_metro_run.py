@@ -10,7 +10,7 @@ import pytest
 import rich.console
 
 from models import encoder, heads, pair
-from recipes import checkpoint, config, costing, handoff, journal, mesh, metro, plan, recipe, run
+from recipes import checkpoint, config, costing, finetune, handoff, journal, mesh, metro, plan, recipe, run
 from recipes import state as states
 from recipes import step as steps
 from tasks import spans as spans_
@@ -161,3 +161,15 @@ def test_other_models_and_other_data_are_problems_too(tiny):
     assert "gives no target_positions" in second.loss.problems(dataclasses.replace(second, data=spans))[0]
     shared = dataclasses.replace(second, model=dataclasses.replace(second.model, sharing=pair.Shared()))
     assert "the table it shares isn't" in second.loss.problems(shared)[0]
+
+
+def test_the_main_encoder_is_what_a_pair_fine_tunes(tiny):
+    stage = tiny(name="metro/base").value.stages[0]
+    source = finetune.Source(
+        folder="runs/metro", stage=stage, manifest={"vocabulary": None}, paths=tuple(stage.model.abstract())
+    )
+    task = config.load("cldr_label", ["VOCABULARY='bytes'"], of=finetune.Task, folder="tasks").value
+    (made,) = finetune.stages(task, source, [(1e-3, 0)])
+    planned = handoff.plan(made.start, stage.model.abstract(), made.model.abstract())
+    assert not planned.problems and made.model.stack == stage.model.main
+    assert {entry.source.split("/")[0] for entry in planned.taken} == {"main"}
