@@ -31,7 +31,7 @@ class Apart:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Disentangled:
-    """The token table is the auxiliary's; the main encoder adds main/token_embedder/difference to it, which starts at 0.
+    """The token table is the auxiliary's, and the main encoder adds main/token_embedder/difference, which starts at 0.
 
     The main encoder's losses move the difference alone (gradient-disentangled embedding sharing, DeBERTaV3,
     arXiv:2111.09543).

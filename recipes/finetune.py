@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models import encdec, encoder, heads
-from recipes import checkpoint, config, losses, recipe, scores
+from models import encdec, encoder, heads, pair
+from recipes import checkpoint, config, losses, paths, recipe, scores
 
 _LOSSES = {"tokens": losses.Classes(), "sequence": losses.Classes(), "span": losses.Spans()}
 BODY = r"(token_embedder|encoder)/.*"
@@ -137,6 +137,8 @@ def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
         body = trained.encoder
     elif isinstance(trained, encoder.Encoder):
         body = trained.stack
+    elif isinstance(trained, pair.Pair):
+        body = trained.main
     else:
         raise recipe.Mistake(
             f"task {task.name!r} needs an encoder, and {start.folder} holds a model of kind {trained.kind!r}"
@@ -148,11 +150,12 @@ def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
     else:
         head = heads.SequenceClassification(classes=classes, dropout=task.dropout, pool=task.pool, pooler=task.pooler)
     model = encoder.Encoder(stack=body, head=head, vocabulary=trained.vocabulary, dtype=trained.dtype)
-    rest = r"(?!token_embedder/|encoder/).*"
-    other = any(not path.startswith(("token_embedder/", "encoder/")) for path in start.paths)
+    side = "main/" if isinstance(trained, pair.Pair) else ""
+    rest = rf"(?!{side}{BODY}).*"
+    other = any(paths.matches(rest, path) for path in start.paths)
     return model, recipe.Handoff(
         source=start.folder,
-        take=((BODY, r"\g<0>"),),
+        take=((BODY, rf"{side}\g<0>"),),
         fresh=(f"{head.name}/.*",),
         drop=(rest,) if other else (),
     )

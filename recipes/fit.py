@@ -127,25 +127,22 @@ def _lengths(stage: recipe.Stage) -> dict[str, int]:
     found = {
         name.split("_")[0]: math.prod(shape[1:]) for name, (shape, _) in spec.items() if name.endswith("_segments")
     }
-    return found | {"stack": max(found.values())}
+    # A stack that goes by another name reads the only side there is.
+    return {side: found.get(side, max(found.values())) for side in stage.model.stacks}
 
 
 def _streams(stage: recipe.Stage) -> float:
     """Bytes of one row's residual stream in all layers."""
     lengths, width = _lengths(stage), 2 if stage.model.dtype == "bfloat16" else 4
-    return sum(
-        getattr(stage.model, name).layers * lengths[name] * getattr(stage.model, name).width * width
-        for name in lengths
-        if hasattr(getattr(stage.model, name, None), "remat")
-    )
+    return sum(of.layers * lengths[side] * of.width * width for side, of in stage.model.stacks.items())
 
 
 def _kept(stage: recipe.Stage, tensor: int) -> float:
     """Bytes of one row that the backward pass can't do without: layer inputs, and what isn't made again."""
     lengths, width, total = _lengths(stage), 2 if stage.model.dtype == "bfloat16" else 4, _streams(stage)
     for name, length in lengths.items():
-        stack: Any = getattr(stage.model, name, None)
-        if not hasattr(stack, "remat") or stack.remat == "full":
+        stack = stage.model.stacks[name]
+        if stack.remat == "full":
             continue
         products = 4 * stack.heads * stack.size + (2 if stack.gated else 1) * stack.mlp
         total += stack.layers * length * products * width / tensor
