@@ -10,7 +10,7 @@ from recipes import recipe
 
 
 def counted(of: recipe.Recipe, stage: recipe.Stage) -> dict[str, float]:
-    """Part -> epochs by the end of `stage`, for the parts it reads; empty without `max_epochs`, or without the store."""
+    """Part -> epochs by the end of `stage`, for the parts it reads; empty without `max_epochs` or without the store."""
     if getattr(stage.data, "max_epochs", None) is None:
         return {}
     found: dict[str, float] = {}

@@ -79,7 +79,7 @@ class Plan:
         }
 
     def reports(self) -> list[str]:
-        """What changes of value have to say, such as how many rows of a vocabulary are new; nothing of a faulty plan."""
+        """What changes of value have to say, as how many rows of a vocabulary are new; nothing of a faulty plan."""
         return [
             f"{entry.target}: {entry.by.report(entry.shape)}"
             for entry in self.taken

@@ -86,8 +86,8 @@ class Vocabulary:
         """How many rows of the target come about how."""
         found = _matched(self.old, self.new)
         return (
-            f"{found.shared:,} rows of shared pieces, {found.spelt:,} means of old pieces, {found.unknown:,} of unknown "
-            f"pieces and {target[0] - len(found.sources):,} beyond the vocabulary, which have the mean of all"
+            f"{found.shared:,} rows of shared pieces, {found.spelt:,} means of old pieces, {found.unknown:,} of "
+            f"unknown pieces and {target[0] - len(found.sources):,} beyond the vocabulary, which have the mean of all"
         )
 
 

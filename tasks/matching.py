@@ -55,15 +55,16 @@ def match(old: encoder.Encoder, new: encoder.Encoder) -> Match:
     shared = spelt = 0
     for index in range(new.specials.size):
         text = surfaces.get(index)
-        if index in answers or text in known:
-            found = np.array([answers[index] if index in answers else known[text]])
+        same = answers.get(index, None if text is None else known.get(text))
+        if same is not None:
+            found = np.array([same])
             shared += 1
         else:
-            found = spelling.get(text, np.zeros(0, int)) if text is not None else np.zeros(0, int)
+            found = np.zeros(0, int) if text is None else spelling[text]
             spelt += len(found) > 0
         sources.append(found)
     size = new.specials.size
-    return Match(sources=tuple(sources), shared=shared, spelt=int(spelt), unknown=size - shared - int(spelt))
+    return Match(sources=tuple(sources), shared=shared, spelt=spelt, unknown=size - shared - spelt)
 
 
 def _surfaces(of: encoder.Encoder) -> dict[int, str]:
@@ -89,7 +90,7 @@ def _anchor(of: encoder.Encoder, ordinary: Iterable[int]) -> int:
 
 
 def _spell(of: encoder.Encoder, texts: list[str]) -> list[np.ndarray]:
-    """The ordinary pieces that spell each text, behind a word where that is cut off cleanly; none with UNK among them."""
+    """The pieces that spell each text, behind a word where that is cut off cleanly; none with UNK among them."""
     special = of.specials
     anchor = of.decode([_anchor(of, set(range(special.size)) - set(special.named().values()))])
     (before,) = of.encode([anchor])

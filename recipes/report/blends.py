@@ -75,7 +75,9 @@ def _joined(gin: bindings.Bindings, key: str, scope: str) -> blended.Rates | Non
 def _elements(gin: bindings.Bindings, key: str) -> tuple[Any, ...]:
     """The elements of a tuple that is written out, or made of macros."""
     literal = gin.value(key)
-    return literal if literal is not None else tuple(gin.value(name) for name in re.findall(r"%(\w+)", gin.get(key, "")))
+    if literal is not None:
+        return literal
+    return tuple(gin.value(name) for name in re.findall(r"%(\w+)", gin.get(key, "")))
 
 
 def _tokens(store: Any, split: str | None, vocabulary: str | None) -> dict[str, int]:

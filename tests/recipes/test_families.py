@@ -117,7 +117,9 @@ def test_the_shapes_of_gpt2_and_nemotron_are_decoders_of_their_parts(tmp_path):
     ]  # fmt: skip
     found = {}
     for shape in ("gpt2", "llama", "nemotron"):
-        included = [f"include 'gin/{name}.gin'" for name in (f"models/decoder_{shape}", "stages/training", "stages/causal")]
+        included = [
+            f"include 'gin/{name}.gin'" for name in (f"models/decoder_{shape}", "stages/training", "stages/causal")
+        ]
         of = ["recipe.Recipe:", "  name = 'x'", "  stages = (@causal/recipe.Stage(),)"]
         (tmp_path / f"{shape}.gin").write_text("\n".join([*lines, *included, *of]))
         # GPT-2 has as many key heads as heads, so that the macro is of no use there.
@@ -137,7 +139,9 @@ def test_the_shapes_of_gpt2_and_nemotron_are_decoders_of_their_parts(tmp_path):
     assert {shape: "logits/kernel" in paths for shape, paths in parts.items()} == {
         "gpt2": False, "llama": False, "nemotron": True,
     }  # fmt: skip
-    biased = {shape: any(p.endswith("kernel") and p[:-6] + "bias" in paths for p in paths) for shape, paths in parts.items()}
+    biased = {
+        shape: any(p.endswith("kernel") and p[:-6] + "bias" in paths for p in paths) for shape, paths in parts.items()
+    }
     assert biased == {"gpt2": True, "llama": False, "nemotron": False}
     assert found["nemotron"].stack.activation == "relu2" and found["nemotron"].stack.groups == 2
 

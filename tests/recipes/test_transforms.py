@@ -54,7 +54,9 @@ def test_shared_pieces_keep_their_rows_and_new_ones_are_means(old, new):
     everything = table[: len(OLD)].mean(axis=0)
     for place in (NEW.index("§"), NEW.index("[DOC]"), 11):
         np.testing.assert_allclose(made[place], everything, rtol=1e-5)
-    assert change.report((12, 4)).startswith("7 rows of shared pieces, 2 means of old pieces, 2 of unknown pieces and 1 ")
+    assert change.report((12, 4)).startswith(
+        "7 rows of shared pieces, 2 means of old pieces, 2 of unknown pieces and 1 "
+    )
     np.testing.assert_allclose(change(table[:, 0], (12,)), made[:, 0], rtol=1e-6)
 
 

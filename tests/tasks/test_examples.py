@@ -71,7 +71,8 @@ def texts(batch):
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [("mix", "encdec"), ("one", "prefix"), ("tokens", "tokens"), ("labels", "sequence")]
+    ("name", "form"),
+    [("mix", "encdec"), ("one", "prefix"), ("one", "causal"), ("tokens", "tokens"), ("labels", "sequence")],
 )
 def test_spec_and_processes_and_start(tasks, name, form):
     data = make(name, form=form)
@@ -131,6 +132,10 @@ def test_texts_of_an_encoder_decoder_and_of_a_decoder_alone(tasks):
     assert pair["decoder_inputs"][3][: len(written)].tolist() == [0, *written[:-1]]
     assert alone["targets"][3][: len(read) + len(written)].tolist() == read + written
     assert alone["targets"][3][alone["weights"][3] > 0].tolist() == written
+    (goes_on, *_) = make("one", form="causal").once(4)
+    assert "decoder_prefix" in alone and "decoder_prefix" not in goes_on
+    assert goes_on["targets"][3][: len(read) - 1 + len(written)].tolist() == read[:-1] + written
+    assert goes_on["targets"][3][goes_on["weights"][3] > 0].tolist() == written
 
 
 def test_labels_of_tokens(tasks):
