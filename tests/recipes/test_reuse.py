@@ -7,6 +7,7 @@ import pytest
 import rich.console
 
 from recipes import config, epochs, plan, run, schedules
+from recipes.report import bindings, blends
 
 QUIET = rich.console.Console(quiet=True)
 ABLATIONS = sorted(path.stem for path in config.shipped("recipes/reuse/ablations"))
@@ -137,3 +138,11 @@ def test_a_decoder_is_pretrained_and_continued_under_one_schedule(tiny, tmp_path
     assert rates[1] + rates[2] == sorted(rates[1] + rates[2], reverse=True)
     kept = json.loads((tmp_path / "general" / "handoff.json").read_text())
     assert kept["opt_state_carried"] > 0
+
+
+def test_the_report_reads_the_shares_of_joined_blends():
+    text = config.load("reuse/nemotron_15b").text
+    found = blends.composition(bindings.Bindings(text), "qa/recipe.Stage", {}, None)
+    shares = {part["name"]: part["share"] for part in found["parts"]} if found else {}
+    assert found and found["rule"] == "explicit rates"
+    assert shares["world_knowledge"] == pytest.approx(0.1 * 40.4 / 99.6, rel=1e-4) and len(shares) == 15
