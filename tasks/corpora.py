@@ -51,7 +51,8 @@ def _parts(word: str, key: str) -> dict[str, sources.Source]:
     files = sorted(glob.glob(word))
     if not files:
         raise ValueError(
-            f"{word!r} matches no file: write a path or glob, NAME=FILES, NAME=tfds:DATASET, NAME=qa:FILES or cldr:COUNT"
+            f"{word!r} matches no file: write a path or glob, NAME=FILES, NAME=tfds:DATASET, NAME=qa:FILES or "
+            "cldr:COUNT"
         )
     return {os.path.basename(file).split(".")[0]: _files((file,), key) for file in files}
 
