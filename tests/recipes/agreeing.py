@@ -26,7 +26,7 @@ def raise_mistake():
 
 def placed_out_of_order(batch: np.ndarray) -> dict:
     """A mesh on which the processes' rows take turns, as they do where hosts are blocks of a torus."""
-    devices = np.asarray(jax.devices()).reshape(2, 2).T.reshape(4, 1, 1)
+    devices = np.asarray(jax.devices()).reshape(2, 2).T.reshape(4, *[1] * (len(mesh.AXES) - 1))
     over = jax.sharding.Mesh(devices, mesh.AXES)
     share = shares.own(over)
     rows = len(batch) // share["process_count"]
