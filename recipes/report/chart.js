@@ -58,7 +58,7 @@ class Chart {
     host.innerHTML = '<svg aria-hidden="true"></svg><div class="read" role="status" hidden></div>';
     [this.svg, this.read] = host.children;
     this.listen();
-    new ResizeObserver(() => this.draw()).observe(host);
+    new ResizeObserver(() => requestAnimationFrame(() => this.draw())).observe(host);
   }
 
   show(series, unit) {
