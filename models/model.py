@@ -90,14 +90,6 @@ class Model(abc.ABC):
         sides = {"stack": self.kind}
         return {sides.get(name, name): value for name, value in found.items() if isinstance(value, stack.Stack)}
 
-    def plain(self):
-        """The same model with plain attention in every stack, for any length and platform."""
-        fields = (field.name for field in dataclasses.fields(self))
-        stacks = {name: value for name in fields if isinstance(value := getattr(self, name), stack.Stack)}
-        return dataclasses.replace(
-            self, **{name: dataclasses.replace(of, attention="plain") for name, of in stacks.items()}
-        )
-
     def abstract(self) -> dict[str, axes.Leaf]:
         """Shape, dtype and logical axes of every parameter, sorted by path; makes no array."""
         return dict(_abstract(self))

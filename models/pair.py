@@ -105,12 +105,6 @@ class Pair:
         """The two stacks; both read the encoder's side of a batch."""
         return {side: getattr(self, side) for side in SIDES}
 
-    def plain(self) -> "Pair":
-        """The same pair with plain attention, for any length and platform."""
-        return dataclasses.replace(
-            self, **{side: dataclasses.replace(of, attention="plain") for side, of in self.stacks.items()}
-        )
-
     def example(self) -> dict[str, Array]:
         """The smallest batch that reaches every parameter."""
         return self.encoders["main"].example()

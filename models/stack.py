@@ -1,6 +1,7 @@
 """The configuration of a stack of transformer layers: everything that tells BERT's from T5's, GPT-2's and Llama's."""
 
 import dataclasses
+from typing import Any
 
 from models import initial, stretch
 
@@ -221,6 +222,13 @@ class Stack:
     def closing_norm(self) -> bool:
         """Whether a norm follows the last layer."""
         return self.final_norm if self.final_norm is not None else self.norm_position == "pre"
+
+
+def altered(model: Any, **fields: Any) -> Any:
+    """A configuration of a model with these fields set in each of its stacks."""
+    values = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    made = {name: dataclasses.replace(value, **fields) for name, value in values.items() if isinstance(value, Stack)}
+    return dataclasses.replace(model, **made)
 
 
 def _require(true: bool, message: str):

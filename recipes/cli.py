@@ -1,7 +1,7 @@
 """The command `baton`: its words and flags (recipes/commands.py does the work).
 
-A user's mistake ends with one line and exit code 2, a preempted run with 75. `baton --help` imports neither JAX nor
-TensorFlow.
+A user's mistake ends with one line and exit code 2, a preempted run with 75, one that lost another of its processes
+with 69. `baton --help` imports neither JAX nor TensorFlow.
 """
 
 import argparse

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models import encdec, encoder, heads, pair
+from models import encdec, encoder, heads, pair, stack
 from recipes import checkpoint, config, losses, paths, recipe, scores
 
 _LOSSES = {"tokens": losses.Classes(), "sequence": losses.Classes(), "span": losses.Spans()}
@@ -125,7 +125,7 @@ def _classified(task: Task) -> bool:
 def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
     """The model that a task trains, and the handoff from the source's parameters."""
     # Examples are short and of any length, so what the source was trained with needn't serve them.
-    trained = start.stage.model.plain()
+    trained = stack.altered(start.stage.model, attention="plain")
     if not _classified(task):
         if trained.kind != task.train.kind:
             raise recipe.Mistake(

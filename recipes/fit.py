@@ -12,6 +12,7 @@ from typing import Any
 
 from jax.sharding import AbstractMesh, AxisType
 
+from models import stack
 from recipes import chips, compiled, costing, recipe
 from recipes import state as states
 from recipes import topology as topologies
@@ -32,12 +33,7 @@ class Setting:
 
     def apply(self, of: recipe.Recipe, stage: recipe.Stage) -> tuple[recipe.Recipe, recipe.Stage]:
         """The recipe and the stage with it; over several slices the mesh is one slice's."""
-        stacks = {
-            field.name: dataclasses.replace(value, remat=self.remat)
-            for field in dataclasses.fields(stage.model)
-            if hasattr(value := getattr(stage.model, field.name), "remat")
-        }
-        model = dataclasses.replace(stage.model, **stacks)
+        model = stack.altered(stage.model, remat=self.remat)
         changed = dataclasses.replace(stage, model=model, accumulate=self.accumulate)
         return dataclasses.replace(of, mesh=self.mesh), changed
 
@@ -141,13 +137,13 @@ def _kept(stage: recipe.Stage, tensor: int) -> float:
     """Bytes of one row that the backward pass can't do without: layer inputs, and what isn't made again."""
     lengths, width, total = _lengths(stage), 2 if stage.model.dtype == "bfloat16" else 4, _streams(stage)
     for name, length in lengths.items():
-        stack = stage.model.stacks[name]
-        if stack.remat == "full":
+        side = stage.model.stacks[name]
+        if side.remat == "full":
             continue
-        products = 4 * stack.heads * stack.size + (2 if stack.gated else 1) * stack.mlp
-        total += stack.layers * length * products * width / tensor
-        if stack.remat == "none":
-            total += stack.layers * stack.heads * length * length * width / tensor
+        products = 4 * side.heads * side.size + (2 if side.gated else 1) * side.mlp
+        total += side.layers * length * products * width / tensor
+        if side.remat == "none" and side.attention == "plain":
+            total += side.layers * side.heads * length * length * width / tensor
     return total
 
 

@@ -49,7 +49,7 @@ class Metro(losses.Loss):
       clm: where the main encoder restores the originals, and the weight of that.
       rtd: weight of detecting replaced tokens; 50 is COCO-LM's and METRO-T0's.
       temperature: what the auxiliary's logits are divided by before a token is drawn.
-      chunk: targets whose logits are in memory at one time.
+      chunk: targets of a device whose logits are in memory at one time.
     """
 
     mlm: float | None = 1.0

@@ -1,6 +1,5 @@
 """A recipe's plan on slices of TPUs: every stage compiled for each, as fields of the plan, problems and text."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,18 +54,12 @@ def short(of: recipe.Recipe, stage: recipe.Stage, one: dict[str, Any]) -> str:
             "(Mesh.fsdp, Mesh.tensor), or take a larger slice"
         )
     ways = []
-    if any(stack.remat != "full" for stack in stacks(stage.model)):
+    if any(stack.remat != "full" for stack in stage.model.stacks.values()):
         ways.append("Stack.remat = 'full'")
     if one["mesh"]["data"] > 1:
         ways.append("Mesh.fsdp in place of Mesh.data")
     ways.append(f"{stage.name}/Stage.accumulate = {2 * stage.accumulate}")
     return text + f"try {' or '.join(ways)}, or `--fit`"
-
-
-def stacks(model: Any) -> list[Any]:
-    """The stacks of a model."""
-    values = (getattr(model, field.name) for field in dataclasses.fields(model))
-    return [value for value in values if hasattr(value, "remat")]
 
 
 def lines(of: recipe.Recipe, found: Sequence[dict[str, Any]]) -> list[str]:

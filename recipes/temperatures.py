@@ -4,6 +4,7 @@ Each is a function of u, the share of the updates that are done, from 0 to 1. Th
 recalled, not read, from arXiv:2310.07347; that linear and polynomial ones were tried there is known.
 """
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -31,7 +32,7 @@ class Constant:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Falling:
+class _Falling(abc.ABC):
     """What the falling ones have.
 
     Attributes:
@@ -52,9 +53,9 @@ class _Falling:
         u = jnp.ones(()) if step is None else jnp.minimum(jnp.asarray(step, jnp.float32) / self.steps, 1.0)
         return 1.0 + (self.start - 1.0) * self._left(u)
 
+    @abc.abstractmethod
     def _left(self, u: Array) -> Array:
         """What is left of the surplus over 1."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

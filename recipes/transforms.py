@@ -1,5 +1,6 @@
 """Changes of value that a `Take` may ask for. Each says which shape it makes before it touches an array."""
 
+import abc
 import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
@@ -92,8 +93,8 @@ class Vocabulary:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RepeatPositions:
-    """A longer table of learned positions: the old one over and over (Longformer, https://arxiv.org/abs/2004.05150).
+class _Positions(abc.ABC):
+    """A longer table of learned positions.
 
     Attributes:
       offset: rows before the first position's, which stay as they are (`Stack.position_offset`).
@@ -103,43 +104,38 @@ class RepeatPositions:
 
     def shape(self, source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
         """The target's rows; raises ValueError when the source has no position."""
-        _check_positions(source, self.offset)
+        if source[0] <= self.offset:
+            raise ValueError(
+                f"the source has {source[0]} rows and offset is {self.offset}; give the stack's position_offset"
+            )
         return (target[0], *source[1:])
 
     def __call__(self, array: np.ndarray, target: tuple[int, ...]) -> np.ndarray:
         """[target rows, width] from `array` [rows, width]."""
-        places = np.arange(target[0] - self.offset) % (len(array) - self.offset)
-        return np.concatenate([array[: self.offset], array[self.offset :][places]])
+        return np.concatenate([array[: self.offset], self._longer(array[self.offset :], target[0] - self.offset)])
+
+    @abc.abstractmethod
+    def _longer(self, table: np.ndarray, rows: int) -> np.ndarray:
+        """[rows, width] from a table [positions, width]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StretchPositions:
-    """A longer table of learned positions: the old one drawn out, with straight lines between its rows.
+class RepeatPositions(_Positions):
+    """The old table over and over (Longformer, https://arxiv.org/abs/2004.05150)."""
 
-    Attributes:
-      offset: rows before the first position's, which stay as they are (`Stack.position_offset`).
-    """
-
-    offset: int = 0
-
-    def shape(self, source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
-        """The target's rows; raises ValueError when the source has no position."""
-        _check_positions(source, self.offset)
-        return (target[0], *source[1:])
-
-    def __call__(self, array: np.ndarray, target: tuple[int, ...]) -> np.ndarray:
-        """[target rows, width] from `array` [rows, width]; first and last position keep their rows."""
-        table = array[self.offset :]
-        place = np.linspace(0, len(table) - 1, target[0] - self.offset)
-        low = np.minimum(place.astype(int), len(table) - 2) if len(table) > 1 else np.zeros(len(place), int)
-        share = (place - low)[:, None].astype(array.dtype)
-        drawn = table[low] * (1 - share) + table[np.minimum(low + 1, len(table) - 1)] * share
-        return np.concatenate([array[: self.offset], drawn])
+    def _longer(self, table: np.ndarray, rows: int) -> np.ndarray:
+        return table[np.arange(rows) % len(table)]
 
 
-def _check_positions(source: tuple[int, ...], offset: int) -> None:
-    if source[0] <= offset:
-        raise ValueError(f"the source has {source[0]} rows and offset is {offset}; give the stack's position_offset")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StretchPositions(_Positions):
+    """The old table drawn out, with straight lines between its rows; first and last position keep theirs."""
+
+    def _longer(self, table: np.ndarray, rows: int) -> np.ndarray:
+        place = np.linspace(0, len(table) - 1, rows)
+        low = np.minimum(place.astype(int), len(table) - 2) if len(table) > 1 else np.zeros(rows, int)
+        share = (place - low)[:, None].astype(table.dtype)
+        return table[low] * (1 - share) + table[np.minimum(low + 1, len(table) - 1)] * share
 
 
 @functools.cache

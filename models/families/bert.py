@@ -23,6 +23,17 @@ def read(fields: Fields, has: Callable[[str], bool], same: Callable[[str, str], 
     activation = fields.one_of("hidden_act", ACTIVATIONS, "gelu")
     # RoBERTa's first position stands after the one of padding in the table, whose rows before it serve nothing.
     offset = 0 if kind == "bert" else fields.take("pad_token_id", 1) + 1
+    body = body_of(fields, activation, offset=offset)
+    tied = bool(fields.take("tie_word_embeddings", True))
+    size = fields.need("vocab_size")
+    fields.done()
+    # RoBERTa's head has exact GELU whatever the layers have.
+    head = heads.MaskedLM(activation=activation if kind == "bert" else "gelu", tied=tied)
+    return encoder.Encoder(stack=body, vocabulary=size, head=head if masked else None)
+
+
+def body_of(fields: Fields, activation: str, *, offset: int = 0, embedding_width: int | None = None) -> stack.Stack:
+    """The stack of BERT's configuration, which ELECTRA's has too; refuses what it asks for beyond that."""
     deviation = float(fields.take("initializer_range", 0.02))
     body = stack.Stack(
         layers=fields.need("num_hidden_layers"),
@@ -33,6 +44,7 @@ def read(fields: Fields, has: Callable[[str], bool], same: Callable[[str, str], 
         norm_position="post",
         norm_eps=float(fields.take("layer_norm_eps", 1e-12)),
         embedding_norm=True,
+        embedding_width=embedding_width,
         max_positions=fields.take("max_position_embeddings", 512) - offset,
         position_offset=offset,
         types=fields.take("type_vocab_size", 2),
@@ -43,19 +55,13 @@ def read(fields: Fields, has: Callable[[str], bool], same: Callable[[str, str], 
     fields.only("position_embedding_type", "absolute")
     fields.only("is_decoder", False)
     fields.only("add_cross_attention", False)
-    tied = bool(fields.take("tie_word_embeddings", True))
-    size = fields.need("vocab_size")
-    fields.done()
-    # RoBERTa's head has exact GELU whatever the layers have.
-    head = heads.MaskedLM(activation=activation if kind == "bert" else "gelu", tied=tied)
-    return encoder.Encoder(stack=body, vocabulary=size, head=head if masked else None)
+    return body
 
 
-def write(model: encoder.Encoder, kind: str) -> dict[str, Any]:
-    """The configuration of a model, as far as this family has options for it."""
+def written(model: encoder.Encoder) -> dict[str, Any]:
+    """What `body_of` reads, of a model, with its vocabulary and whether its output is tied."""
     body = model.stack
-    values = {
-        "architectures": [_CLASSES[kind] + ("Model" if model.head is None else "ForMaskedLM")],
+    return {
         "vocab_size": model.vocabulary,
         "hidden_size": body.width,
         "num_hidden_layers": body.layers,
@@ -70,7 +76,13 @@ def write(model: encoder.Encoder, kind: str) -> dict[str, Any]:
         "initializer_range": body.init.std,
         "tie_word_embeddings": model.head is None or model.head.tied,
     }
-    return values if kind == "bert" else values | {"pad_token_id": body.position_offset - 1}
+
+
+def write(model: encoder.Encoder, kind: str) -> dict[str, Any]:
+    """The configuration of a model, as far as this family has options for it."""
+    names = [_CLASSES[kind] + ("Model" if model.head is None else "ForMaskedLM")]
+    padding = {} if kind == "bert" else {"pad_token_id": model.stack.position_offset - 1}
+    return {"architectures": names} | written(model) | padding
 
 
 def names(model: encoder.Encoder, kind: str) -> rules.Map:

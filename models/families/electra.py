@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from models import encoder, heads, initial, stack
-from models.families import rules
-from models.families.fields import ACTIVATIONS, WRITTEN, Fields
+from models import encoder, heads
+from models.families import bert, rules
+from models.families.fields import ACTIVATIONS, Fields
 
 TYPES = ("electra",)
 
@@ -24,27 +24,8 @@ def read(fields: Fields, has: Callable[[str], bool], same: Callable[[str, str], 
         },
         "ElectraForPreTraining",
     )
-    deviation = float(fields.take("initializer_range", 0.02))
-    width, narrow = fields.need("hidden_size"), fields.take("embedding_size", 128)
-    body = stack.Stack(
-        layers=fields.need("num_hidden_layers"),
-        width=width,
-        heads=fields.need("num_attention_heads"),
-        mlp=fields.need("intermediate_size"),
-        activation=activation,
-        norm_position="post",
-        norm_eps=float(fields.take("layer_norm_eps", 1e-12)),
-        embedding_norm=True,
-        embedding_width=None if narrow == width else narrow,
-        max_positions=fields.take("max_position_embeddings", 512),
-        types=fields.take("type_vocab_size", 2),
-        dropout=float(fields.take("hidden_dropout_prob", 0.1)),
-        attention_dropout=float(fields.take("attention_probs_dropout_prob", 0.1)),
-        init=initial.Initial(std=deviation, embedding=deviation),
-    )
-    fields.only("position_embedding_type", "absolute")
-    fields.only("is_decoder", False)
-    fields.only("add_cross_attention", False)
+    narrow = fields.take("embedding_size", 128)
+    body = bert.body_of(fields, activation, embedding_width=None if narrow == fields.values["hidden_size"] else narrow)
     size = fields.need("vocab_size")
     fields.done()
     return encoder.Encoder(stack=body, vocabulary=size, head=head)
@@ -53,25 +34,8 @@ def read(fields: Fields, has: Callable[[str], bool], same: Callable[[str, str], 
 def write(model: encoder.Encoder, kind: str) -> dict[str, Any]:
     """The configuration of a model, as far as this family has options for it."""
     del kind
-    body = model.stack
     name = {heads.ReplacedToken: "ForPreTraining", heads.MaskedLM: "ForMaskedLM", type(None): "Model"}[type(model.head)]
-    return {
-        "architectures": [f"Electra{name}"],
-        "vocab_size": model.vocabulary,
-        "embedding_size": body.table_width,
-        "hidden_size": body.width,
-        "num_hidden_layers": body.layers,
-        "num_attention_heads": body.heads,
-        "intermediate_size": body.mlp,
-        "hidden_act": WRITTEN[body.activation],
-        "hidden_dropout_prob": body.dropout,
-        "attention_probs_dropout_prob": body.attention_dropout,
-        "max_position_embeddings": body.max_positions,
-        "type_vocab_size": body.types,
-        "layer_norm_eps": body.norm_eps,
-        "initializer_range": body.init.std,
-        "tie_word_embeddings": model.head is None or model.head.tied,
-    }
+    return {"architectures": [f"Electra{name}"], "embedding_size": model.stack.table_width} | bert.written(model)
 
 
 def names(model: encoder.Encoder, kind: str) -> rules.Map:

@@ -57,7 +57,7 @@ def tensors_(source: imports.Source, stage: str) -> float:
 
 def logits(source: imports.Source, stage: str) -> tuple[float, float]:
     """Largest difference between transformers' and our outputs on a random batch, and the largest of theirs."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  installed by hand
     import transformers
 
     name = json.loads((pathlib.Path(source.directory) / "config.json").read_text())["architectures"][0]

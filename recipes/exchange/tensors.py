@@ -77,7 +77,7 @@ class Reader:
 
 def _torch(file: pathlib.Path) -> dict[str, Any]:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  installed by hand
     except ImportError:
         raise ValueError(
             f"{file} is a torch file and torch is not installed; install it, or save the model as safetensors"

@@ -66,7 +66,10 @@ def kill_one(cloud):
 @pytest.mark.parametrize(("retries", "code"), [(0, 1), (1, 0)])
 def test_a_worker_that_dies(cloud, root, retries, code):
     cloud.behave((30, 0), (0.1, 0))
-    started = lambda: all((cloud.folder / f"attempts-worker-{index}").exists() for index in (0, 1))  # noqa: E731
+
+    def started():
+        return all((cloud.folder / f"attempts-worker-{index}").exists() for index in (0, 1))
+
     watch = cloud.when(started, lambda: kill_one(cloud))
     ended = clouds.submission(root, lambda line: None, retries=retries).run()
     watch.join()
