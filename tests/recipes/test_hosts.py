@@ -134,6 +134,17 @@ def test_a_coordinator_that_does_not_answer_is_one_line(tmp_path):
     assert "nothing answers at --coordinator 127.0.0.1" in run.said().splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("raised", "code"), [("OSError('the disk is full')", 1), ("recipe.Lost('the other is gone')", recipe.LOST)]
+)
+def test_what_fails_says_so_by_its_code_and_what_lost_another_by_its_own(tmp_path, raised, code):
+    at = f"hosts.Place(coordinator='127.0.0.1:{processes.free_port()}', processes=1, process=0, seconds=20)"
+    lines = f"from recipes import hosts, recipe\nwith hosts.joined({at}): raise {raised}"
+    with processes.Processes(tmp_path, 1, lambda index: ["-c", lines]) as run:
+        assert run.codes() == [code]
+    assert raised.split("'")[1] in run.said()
+
+
 @pytest.mark.slow
 def test_four_processes_equal_one(store, tmp_path):
     """Four processes of one device as 2 x 2, data and fsdp, against one process of four."""

@@ -28,8 +28,13 @@ def root(tmp_path):
 def test_preempted_in_the_middle_made_again_resumed_done_deleted(cloud, root, queued, capsys):
     cloud.behave((30, 0), (0.1, 0))
     said = []
-    watch = cloud.when(lambda: cloud.logged("mine", "attempt 0"), lambda: cloud.stand_in("preempt", "mine"))
-    ended = clouds.submission(root, said.append, queued=queued).run()
+    mine = clouds.submission(root, said.append, queued=queued)
+
+    def seen():
+        return mine.workers.offset > 0 and all((cloud.folder / f"attempts-worker-{index}").exists() for index in (0, 1))
+
+    watch = cloud.when(seen, lambda: cloud.stand_in("preempt", "mine"))
+    ended = mine.run()
     watch.join()
     assert (ended.code, ended.line) == (0, "the run is done")
     assert cloud.left() == ([], [])
@@ -45,6 +50,7 @@ def test_stopped_or_lost_on_a_sound_tpu_it_starts_there_again(cloud, root, code)
     cloud.behave((0.1, code), (0.1, 0))
     ended = clouds.submission(root, lambda line: None).run()
     assert ended.code == 0 and cloud.left() == ([], [])
+    assert (cloud.folder / "attempts-worker-0").read_text() == "2"
     assert cloud.calls("create", "scp", "delete") == ["create", "scp", "delete"]
 
 
