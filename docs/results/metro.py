@@ -19,8 +19,8 @@ WRITERS = ("mlm_then_seq2seq", "metro_then_seq2seq")
 SEEDS = (0, 1)
 TASKS = ("udpos", "sib200")
 SETTINGS = settings(
-    "LENGTH=64", "STEPS=300", "EVERY=100", "PATIENCE=3", "RATES=(1e-3,)", "SEEDS=3", "BATCH=16",
-    "examples.Examples.limit=500",
+    "LENGTH=64", "STEPS=200", "EVERY=100", "PATIENCE=2", "RATES=(1e-3,)", "SEEDS=3", "BATCH=16",
+    "examples.Examples.limit=300",
 )  # fmt: skip
 """Of fine-tuning; the limit holds for what is learnt, watched and scored alike."""
 
