@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from recipes import agree, checkpoint, handoff, lineage, recipe
+from recipes import agree, checkpoint, handoff, lineage, paths, recipe
 from recipes import state as states
 
 
@@ -80,16 +80,7 @@ def _resume(
 
 
 def _hand_over(stage: recipe.Stage, start: recipe.Handoff, layout: states.Layout, workdir: epath.Path) -> Start:
-    folder = source_folder(start, workdir)
-    manifest = agree.first(lambda: checkpoint.manifest(folder))
-    root = folder / "checkpoints" / str(manifest["step"])
-    fault = agree.first(lambda: checkpoint.damage(root))
-    if fault:
-        raise recipe.Mistake(f"stage {stage.name!r} starts from {root}, which is damaged: {fault}; run its stage again")
-    source = checkpoint.abstract(root)
-    plan = handoff.plan(start, source, layout.leaves)
-    if plan.problems:
-        raise recipe.Mistake(f"stage {stage.name!r}, handoff from {folder}: {plan.problems[0]}")
+    folder, manifest, root, source, plan = _planned(stage, start, layout, workdir)
     params = _read(root, plan, source, layout)
     params |= states.initial(stage, layout, [entry.target for entry in plan.fresh])
     state = states.begin(layout, params)
@@ -107,6 +98,32 @@ def _hand_over(stage: recipe.Stage, start: recipe.Handoff, layout: states.Layout
     if jax.process_index() == 0:
         (workdir / stage.name / "handoff.json").write_text(json.dumps(parent | plan.json() | carried, indent=1))
     return Start(state=state, resumed=False, tokens=0, record=record)
+
+
+def _planned(stage: recipe.Stage, start: recipe.Handoff, layout: states.Layout, workdir: epath.Path) -> Any:
+    """The source's folder, its manifest, its checkpoint, that one's leaves, and the plan; Mistake where it can't be."""
+    folder = source_folder(start, workdir)
+    manifest = agree.first(lambda: checkpoint.manifest(folder))
+    root = folder / "checkpoints" / str(manifest["step"])
+    fault = agree.first(lambda: checkpoint.damage(root))
+    if fault:
+        raise recipe.Mistake(f"stage {stage.name!r} starts from {root}, which is damaged: {fault}; run its stage again")
+    source = checkpoint.abstract(root)
+    plan = handoff.plan(start, source, layout.leaves)
+    if plan.problems:
+        raise recipe.Mistake(f"stage {stage.name!r}, handoff from {folder}: {plan.problems[0]}")
+    return folder, manifest, root, source, plan
+
+
+def some(
+    stage: recipe.Stage, layout: states.Layout, workdir: epath.Path, pattern: str
+) -> tuple[states.Params, dict[str, Any]]:
+    """The parameters that `pattern` matches, as the stage's handoff gives them, and the manifest of its source."""
+    assert stage.start is not None
+    _, manifest, root, source, plan = _planned(stage, stage.start, layout, workdir)
+    plan = dataclasses.replace(plan, entries=tuple(e for e in plan.entries if paths.matches(pattern, e.target)))
+    params = _read(root, plan, source, layout)
+    return params | states.initial(stage, layout, [entry.target for entry in plan.fresh]), manifest
 
 
 def _read(root: epath.Path, plan: handoff.Plan, source: Mapping[str, Any], layout: states.Layout) -> states.Params:
