@@ -130,8 +130,8 @@ def _same_vocabulary(stage: recipe.Stage, source: Any) -> None:
     wanted, found = source["vocabulary"], stage.data.fingerprint()
     if wanted is not None and wanted != found:
         raise recipe.Mistake(
-            f"stage {stage.name!r} reads {stage.data.store}, of the vocabulary {found[:12]}, and its auxiliary was trained "
-            f"with {wanted[:12]}; give the store that stage {source['stage']!r} was trained on"
+            f"stage {stage.name!r} reads {stage.data.store}, of the vocabulary {found[:12]}, and its auxiliary was "
+            f"trained with {wanted[:12]}; give the store that stage {source['stage']!r} was trained on"
         )
 
 

@@ -2,8 +2,8 @@
 
     loss = clm * L_clm / targets + rtd * L_rtd / tokens
 
-In a pair (recipes/metro.py) it is the main encoder's share of the loss. An encoder of its own learns by it from text that
-was corrupted beforehand (tasks/corrupted.py): Fast-ELECTRA offline, where no auxiliary is at hand.
+In a pair (recipes/metro.py) it is the main encoder's share of the loss. An encoder of its own learns by it from text
+that was corrupted beforehand (tasks/corrupted.py): Fast-ELECTRA offline, where no auxiliary is at hand.
 """
 
 import dataclasses
@@ -61,7 +61,9 @@ class Denoised(losses.Loss):
         if self.rtd is None and self.clm is None:
             raise ValueError(f"{name}: clm and rtd are None, which leaves the main encoder nothing to learn; give one")
         if self.rtd is None and isinstance(self.clm, Everywhere):
-            raise ValueError(f"{name}: clm = Everywhere() copies by what rtd teaches, and rtd is None; give it a weight")
+            raise ValueError(
+                f"{name}: clm = Everywhere() copies by what rtd teaches, and rtd is None; give it a weight"
+            )
 
     @property
     def terms(self) -> dict[str, float]:
@@ -80,7 +82,7 @@ class Denoised(losses.Loss):
         return found
 
     def __call__(self, model: Any, params: Mapping[str, Array], batch: losses.Batch, key: Array | None) -> losses.Sums:
-        """The sums of the terms, and `stat/...` and `row/...` without gradient; dropout is as it is in a pair's step."""
+        """The sums of the terms, and `stat/...` and `row/...` without gradient; dropout is that of a pair's step."""
         return self.read(model, params, batch, keys(key, batch)[1])
 
     def read(self, model: Any, params: Mapping[str, Array], batch: losses.Batch, key: Array | None) -> losses.Sums:
@@ -143,14 +145,16 @@ class Denoised(losses.Loss):
         """Where the stage's model or data don't fit."""
         model = stage.model
         if not isinstance(model, encoder.Encoder):
-            return [f"loss Denoised trains an Encoder alone and the model is {type(model).__name__}; give it an Encoder"]
+            return [
+                f"loss Denoised trains an Encoder alone and the model is {type(model).__name__}; give it an Encoder"
+            ]
         single = heads.single(model.head)
         restoring, detecting = (any(isinstance(one, kind) for one in single) for kind in (MASKED, REPLACED))
         found = self.unfit(model, restoring=restoring, detecting=detecting)
         if not isinstance(stage.data, corrupted.Corrupted):
             found.append(
-                f"loss Denoised reads text that a model has corrupted and the data is {type(stage.data).__name__}; give "
-                "Corrupted, a store that `baton corrupt` has written"
+                f"loss Denoised reads text that a model has corrupted and the data is {type(stage.data).__name__}; "
+                "give Corrupted, a store that `baton corrupt` has written"
             )
         return found
 

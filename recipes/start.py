@@ -108,7 +108,7 @@ def _planned(stage: recipe.Stage, start: recipe.Handoff, layout: states.Layout, 
     fault = agree.first(lambda: checkpoint.damage(root))
     if fault:
         raise recipe.Mistake(f"stage {stage.name!r} starts from {root}, which is damaged: {fault}; run its stage again")
-    source = checkpoint.abstract(root)
+    source = handoff.offered(checkpoint.abstract(root), manifest["model"].get("sums", {}))
     plan = handoff.plan(start, source, layout.leaves)
     if plan.problems:
         raise recipe.Mistake(f"stage {stage.name!r}, handoff from {folder}: {plan.problems[0]}")
@@ -138,8 +138,9 @@ def _read(root: epath.Path, plan: handoff.Plan, source: Mapping[str, Any], layou
         )
         return checkpoint.read(root, {path: leaf})[path]
 
-    plain = {entry.target: read(str(entry.source), shapes[entry.target]) for entry in plan.taken if entry.by is None}
-    changed = dataclasses.replace(plan, entries=tuple(entry for entry in plan.entries if entry.by is not None))
+    same = [entry for entry in plan.taken if entry.by is None and not entry.of]
+    plain = {entry.target: read(str(entry.source), shapes[entry.target]) for entry in same}
+    changed = dataclasses.replace(plan, entries=tuple(entry for entry in plan.entries if entry not in same))
 
     def put(path: str, array: np.ndarray) -> jax.Array:
         array = np.asarray(array, shapes[path].dtype)

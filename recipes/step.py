@@ -95,7 +95,7 @@ def _accumulate(grad: Callable[..., Any], moving: Any, batch: Batch, key: jax.Ar
 
 
 def _apart(batch: Batch, parts: int) -> Batch:
-    """[B, ...] as [parts, B / parts, ...]: part p has the rows p, p + parts, ..., so that each device has some of it."""
+    """[B, ...] as [parts, B / parts, ...]: part p has the rows p, p + parts, ..., so that each device has its share."""
     return {name: value.reshape(-1, parts, *value.shape[1:]).swapaxes(0, 1) for name, value in batch.items()}
 
 

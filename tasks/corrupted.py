@@ -42,7 +42,9 @@ class Corrupted:
     def __post_init__(self):
         """Refuses a limit that is none."""
         if self.max_epochs is not None and not self.max_epochs > 0:
-            raise ValueError(f"Corrupted: max_epochs={self.max_epochs} is no number of epochs: give one above 0, or None")
+            raise ValueError(
+                f"Corrupted: max_epochs={self.max_epochs} is no number of epochs: give one above 0, or None"
+            )
 
     def spec(self, batch: int) -> batches.Spec:
         """Returns name to (shape, dtype) of a global batch; reads no file."""

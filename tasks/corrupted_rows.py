@@ -1,8 +1,8 @@
 """Rows that a model has corrupted, as a store holds them: two streams of tokens, their documents, a record of each row.
 
-Shapes: R rows of L places, M target slots, D documents. A row is L tokens of both streams, padding included; its segments
-are documents, and padding is a document of its own. A record is the row's part of the blend, how many tokens aren't
-padding, and the places that were masked.
+Shapes: R rows of L places, M target slots, D documents. A row is L tokens of both streams, padding included; its
+segments are documents, and padding is a document of its own. A record is the row's part of the blend, how many tokens
+aren't padding, and the places that were masked.
 """
 
 import dataclasses
