@@ -4,8 +4,8 @@
 
 Four kinds of step in one process, which take turns, forwards and backwards: `joint` trains both encoders (ELECTRA),
 `frozen` the main one while a frozen auxiliary corrupts (Fast-ELECTRA), `offline` the main one on corrupted text,
-`plain` a masked LM of the main one's size. Each round gives a ratio of every step to the joint one's time in that
-round.
+`plain` a masked LM of the main one's size. Each round gives a ratio of every step to the joint one's in that round, of
+time and of processor time; on a machine with other work the latter is the steadier.
 """
 
 import argparse
@@ -104,44 +104,42 @@ class Timed:
         self._step = step.compile_train(stage, recipe.Rules(), layout)
         self.run(2)
 
-    def run(self, steps: int) -> float:
-        """Seconds of a step, the mean of some."""
-        start = time.perf_counter()
+    def run(self, steps: int) -> tuple[float, float]:
+        """Seconds of a step and seconds of processors, means of some."""
+        start, used = time.perf_counter(), time.process_time()
         for _ in range(steps):
             self._state, stats = self._step(self._state, self._batch)
         jax.block_until_ready((self._state, stats))
-        return (time.perf_counter() - start) / steps
+        return (time.perf_counter() - start) / steps, (time.process_time() - used) / steps
 
 
-def measure(timed: dict[str, Timed], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Seconds of a step, for each name a number a round."""
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
+Seconds = dict[str, list[tuple[float, float]]]
+
+
+def measure(timed: dict[str, Timed], rounds: int, steps: int) -> Seconds:
+    """For each name what `Timed.run` says in each round."""
+    seconds: Seconds = {name: [] for name in timed}
     for number in range(rounds):
         for name in list(timed) if number % 2 else reversed(timed):
             seconds[name].append(timed[name].run(steps))
     return seconds
 
 
-def table(of: dict[str, recipe.Stage], seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """A row for each share and kind of step: what it costs of the joint step, by the ledger and by the clock."""
+def table(of: dict[str, recipe.Stage], seconds: Seconds) -> list[dict[str, Any]]:
+    """A row for each share and kind of step: what it costs of the joint step, by the ledger and by two clocks."""
     flops = {name: costing.of_stage(stage).flops for name, stage in of.items()}
     rows = []
     for share in SHARES:
         joint = f"joint {share}"
         for kind in ("joint", "frozen", "offline", "plain"):
             name = kind if kind in of else f"{kind} {share}"
-            ratios = [ours / theirs for ours, theirs in zip(seconds[name], seconds[joint])]
-            low, middle, high = statistics.quantiles(ratios, n=4)
-            rows.append(
-                {
-                    "share": share,
-                    "step": kind,
-                    "ledger": flops[name] / flops[joint],
-                    "measured": middle,
-                    "quartiles": [low, high],
-                    "seconds": statistics.median(seconds[name]),
-                }
-            )
+            row: dict[str, Any] = {"share": share, "step": kind, "ledger": flops[name] / flops[joint]}
+            for clock, what in enumerate(("time", "processor")):
+                ratios = [ours[clock] / theirs[clock] for ours, theirs in zip(seconds[name], seconds[joint])]
+                low, middle, high = statistics.quantiles(ratios, n=4)
+                row[what] = {"ratio": middle, "quartiles": [low, high]}
+                row[what]["seconds"] = statistics.median(each[clock] for each in seconds[name])
+            rows.append(row)
     return rows
 
 
@@ -158,14 +156,14 @@ def main() -> None:
     device = jax.devices()[0].device_kind
     shape = f"{asked.layers} layers x {asked.width}, {asked.vocabulary} ids, {asked.rows} x {asked.length}"
     print(f"\n{shape}, {asked.dtype}, {device}, {asked.rounds} rounds of {asked.steps}\n")
-    print("| auxiliary : main | step | of the joint step: ledger | measured, median (middle half) | seconds |")
+    print("| auxiliary : main | step | of the joint step: ledger | time, median (middle half) | processor time |")
     print("|---|---|---|---|---|")
     for row in rows:
-        low, high = row["quartiles"]
-        print(
-            f"| {row['share']} | {row['step']} | {row['ledger']:.2f} | {row['measured']:.2f} ({low:.2f}–{high:.2f}) "
-            f"| {row['seconds']:.2f} |"
-        )
+        cells = [
+            f"{row[what]['ratio']:.2f} ({row[what]['quartiles'][0]:.2f}–{row[what]['quartiles'][1]:.2f})"
+            for what in ("time", "processor")
+        ]
+        print(f"| {row['share']} | {row['step']} | {row['ledger']:.2f} | {' | '.join(cells)} |")
     if asked.json:
         pathlib.Path(asked.json).write_text(json.dumps(vars(asked) | {"device": device, "rows": rows}, indent=1) + "\n")
 

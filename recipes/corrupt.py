@@ -47,17 +47,17 @@ def corrupt(
       out: the store to be.
       workdir: of the run that has the stage's source, where that is a stage of the recipe.
       split: 'train' writes the batches of all updates; a held-out share those of the stage's evaluations of it.
-      batches: how many; None writes as many as the stage has updates.
+      batches: how many; None writes as many as the stage has updates, for 'train' alone.
       overwrite: replaces what `out` has of another corruption of this split.
       console: where lines of progress go.
       chunk: tokens that are written at a time.
 
     Raises:
-      recipe.Mistake, ValueError: the stage, its source or `out` don't serve; nothing has been allocated or written.
+      recipe.Mistake, ValueError: the stage, its source or `out` don't serve; nothing has been written.
     """
     of: recipe.Recipe = resolved.value
     stage = of.stage(name)
-    for problem in _problems(stage, workdir):
+    for problem in _problems(stage, workdir, split, batches):
         raise recipe.Mistake(f"recipe {of.name!r}, stage {name!r}: {problem}")
     earlier = of.stages[: of.stages.index(stage) + 1]
     for problem in plan.make(dataclasses.replace(of, stages=earlier, compare=()), data=True).problems:
@@ -71,13 +71,8 @@ def corrupt(
     data = dataclasses.replace(stage.data, split=split)
     total = batches or stage.steps
     about = _about(of, stage, data, source, clock=clock, total=total)
-    mend = "write to another directory, or replace it with --overwrite"
-    try:
-        if corrupted_store.check(out, split, about, data.store, mend):
-            return about
-    except ValueError:
-        if not overwrite:
-            raise
+    if corrupted_store.check(out, split, about, vocabulary=data.store, overwrite=overwrite):
+        return about
     console = console or rich.console.Console()
     writer = corrupted_store.Writer(out, split, vocabulary=data.store, about=about)
     each = max(1, chunk // (stage.batch * data.inputs))
@@ -91,18 +86,20 @@ def corrupt(
         if first:
             console.print(f"corrupt: goes on behind {first:,} of {total:,} batches", highlight=False)
         for low in range(first, total, each):
-            made = []
+            drawn = []
             for number in range(low, min(low + each, total)):
                 batch = next(feed)
-                read = draw((params, np.int32(number + begin)), mesh.put(batch, over))
-                made.append(corrupted_rows.Rows.of(batch, read=np.asarray(jax.device_get(read)), pad=pad))
+                drawn.append((batch, draw((params, np.int32(number + begin)), mesh.put(batch, over))))
                 tick(number + 1, "")
+            made = [
+                corrupted_rows.Rows.of(batch, read=np.asarray(jax.device_get(read)), pad=pad) for batch, read in drawn
+            ]
             writer.put(corrupted_rows.Rows.join(made))
     writer.close()
     return about
 
 
-def _problems(stage: recipe.Stage, workdir: str | None) -> list[str]:
+def _problems(stage: recipe.Stage, workdir: str | None, split: str, batches: int | None) -> list[str]:
     """Why this stage's text can't be corrupted beforehand."""
     if not isinstance(stage.model, pair.Pair) or not isinstance(stage.loss, metro.Metro):
         return [
@@ -123,6 +120,8 @@ def _problems(stage: recipe.Stage, workdir: str | None) -> list[str]:
         return ["the stage starts from scratch, with an auxiliary that has learnt nothing; give it a handoff"]
     if not recipe.is_directory(stage.start.source) and workdir is None:
         return [f"the auxiliary is of stage {stage.start.source!r}; give the --workdir where that one has run"]
+    if split != "train" and batches is None:
+        return [f"split {split!r} is what evaluations read; give their number of batches with --batches"]
     return []
 
 

@@ -150,12 +150,14 @@ class Writer:
         return writer.Writer(place.Place(self._root) / layout.folder(self._split, side), **sizes)
 
 
-def check(directory: str | os.PathLike[str], split: str, about: dict[str, Any], vocabulary: str, mend: str) -> bool:
+def check(
+    directory: str | os.PathLike[str], split: str, about: dict[str, Any], *, vocabulary: str, overwrite: bool
+) -> bool:
     """Returns whether a split is finished already, as `about` says.
 
     Raises:
-        ValueError: what is there, finished or not, is of something else, which `mend` follows; or the directory has
-            another vocabulary than the token store `vocabulary`.
+        ValueError: the directory has another vocabulary than the token store `vocabulary`; or what is there of the
+            split, finished or not, is of something else, unless it may be overwritten.
     """
     own, there = store.vocabulary(vocabulary), card.read(str(directory))
     if there is not None and there.fingerprint != own.fingerprint:
@@ -166,12 +168,13 @@ def check(directory: str | os.PathLike[str], split: str, about: dict[str, Any], 
     begun = (place.Place(str(directory)) / layout.folder(split, "building")).read_json(PLAN)
     found = finished(directory, split)
     for other in (found, begun):
-        if other is not None and other["digest"] != about["digest"]:
+        if other is not None and other["digest"] != about["digest"] and not overwrite:
             raise ValueError(
                 f"store {directory}, split {split!r}, is of {other['description']} ({other['digest'][:12]}), now asked "
-                f"for is {about['description']} ({about['digest'][:12]}): {mend}"
+                f"for is {about['description']} ({about['digest'][:12]}): write to another directory, or replace it "
+                "with --overwrite"
             )
-    return found is not None
+    return found is not None and found["digest"] == about["digest"]
 
 
 def _settle(directory: str, vocabulary: str, own: card.Card) -> None:

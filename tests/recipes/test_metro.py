@@ -233,3 +233,22 @@ def test_draws_of_an_evaluation_depend_on_the_batch_alone(batch):
     assert (drawn[0] != drawn[1]).any()
     hot = dataclasses.replace(METRO, temperature=temperatures.Constant(value=100.0))
     assert float(hot(PAIR, params, batch, None)["stat/temperature"]) == pytest.approx(1000.0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_main_encoder_alone_has_the_same_sums_on_corrupted_text(batch, variant):
+    loss, head = VARIANTS[variant]
+    model = dataclasses.replace(PAIR, head=head, sharing=pair.Disentangled())
+    alone = denoised.Denoised(clm=loss.clm, rtd=loss.rtd)
+    assert alone.terms == {term: weight for term, weight in loss.terms.items() if term != "mlm"} != loss.terms
+    params, key = made(model), jax.random.key(5)
+    expected = jax.jit(lambda params: loss(model, params, batch, key))(params)
+    read = loss.corrupt(model, params, batch, key)
+    assert (read != batch["encoder_inputs"]).sum() >= 5
+    main, corrupted = model.encoders["main"], {**batch, "encoder_inputs": read}
+    found = jax.jit(lambda params: alone(main, params, corrupted, key))(model.side("main", params))
+    assert set(expected) - set(found) == {"mlm", "stat/auxiliary_correct", "stat/auxiliary_entropy", "stat/temperature"}
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, err_msg=name)
+    counts = loss.counts(batch)
+    assert alone.counts(corrupted) == {term: count for term, count in counts.items() if term != "mlm"}
