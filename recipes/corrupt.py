@@ -10,7 +10,6 @@ import hashlib
 import json
 from typing import Any
 
-import jax
 import numpy as np
 import rich.console
 from etils import epath
@@ -91,10 +90,8 @@ def corrupt(
                 batch = next(feed)
                 drawn.append((batch, draw((params, np.int32(number + begin)), mesh.put(batch, over))))
                 tick(number + 1, "")
-            made = [
-                corrupted_rows.Rows.of(batch, read=np.asarray(jax.device_get(read)), pad=pad) for batch, read in drawn
-            ]
-            writer.put(corrupted_rows.Rows.join(made))
+            rows = [corrupted_rows.Rows.of(batch, read=np.asarray(read), pad=pad) for batch, read in drawn]
+            writer.put(corrupted_rows.Rows.join(rows))
     writer.close()
     return about
 

@@ -11,7 +11,7 @@ import rich.console
 
 from models import encoder, pair
 from recipes import checkpoint, cli, config, corrupt, epochs, leafwise, recipe, run
-from tasks import corrupted, corrupted_store, manifest
+from tasks import corrupted, corrupted_store, manifest, preview
 
 QUIET = rich.console.Console(quiet=True)
 HELD = recipe.Evaluate(name="held", batches=2)
@@ -195,6 +195,9 @@ def test_rereading_is_counted_and_warned_of(written):
     np.testing.assert_array_equal(next(late)["targets"], small[5]["targets"])
     for feed in (*feeds.values(), late):
         feed.close()
+    console = rich.console.Console(record=True, width=120)
+    preview.render(stage.data, 1, console)
+    assert "share of the text to predict" in console.export_text()
 
 
 ONLINE = "corrupt metro/fast_electra --overlay gin/tiny.gin --set VOCABULARY=384 --set STORE='{store}' --out {out}"
