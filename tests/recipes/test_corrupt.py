@@ -55,7 +55,7 @@ def written(tiny, before):
 
 
 def alone(store, *overrides):
-    given = [f"CORRUPTED='{store}'", "VOCABULARY=384", *overrides]
+    given = [f"STORE='{store}'", "VOCABULARY=384", *overrides]
     return config.load("metro/fast_electra_offline", given, overlays=["gin/tiny.gin"])
 
 
@@ -220,14 +220,14 @@ MISTAKES = [
     (ONLINE + STAGE + " --split validation", "give their number of batches with --batches"),
     (ONLINE.replace("{out}", "{written}") + STAGE + " --set fast_electra/Stage.seed=5", "write to another directory, or replace it with --overwrite"),
     (ONLINE.replace("{out}", "{elsewhere}") + STAGE, "write to another directory"),
-    (OFFLINE, 'CORRUPTED must be set: give --set "CORRUPTED=..."'),
-    (RUN + " --set CORRUPTED='nowhere'", "nowhere holds no finished corrupted text of split 'train': write it with `baton corrupt`"),
-    (RUN + " --set CORRUPTED='{store}'", "holds no finished corrupted text"),
-    (RUN + " --set CORRUPTED='{written}' --set LENGTH=16 --set TARGETS=2", "has rows of {'inputs': 32, 'targets': 5}, the recipe has {'inputs': 16, 'targets': 2}"),
-    (RUN.replace("384", "300") + " --set CORRUPTED='{written}'", "the data's vocabulary has 384 ids and the model 300"),
-    (OFFLINE + " --set CORRUPTED='x' --set fast_electra_offline/encoder.Encoder.head=@heads.MaskedLM()", "has rtd = 1.0 and the Encoder's head, MaskedLM, has no ReplacedToken"),
-    (OFFLINE + " --set CORRUPTED='x' --set fast_electra_offline/denoised.Denoised.rtd=None", "leaves the main encoder nothing to learn"),
-    (OFFLINE + " --set STORE='x' --set CORRUPTED='x' --set fast_electra_offline/Stage.data=@blend.Blend() --set Blend.objective=@objectives.MaskedLM() --set Blend.inputs=32", "reads text that a model has corrupted and the data is Blend"),
+    (OFFLINE, 'STORE must be set: give --set "STORE=..."'),
+    (RUN + " --set STORE='nowhere'", "nowhere holds no finished corrupted text of split 'train': write it with `baton corrupt`"),
+    (RUN + " --set STORE='{store}'", "holds no finished corrupted text"),
+    (RUN + " --set STORE='{written}' --set LENGTH=16 --set TARGETS=2", "has rows of {'inputs': 32, 'targets': 5}, the recipe has {'inputs': 16, 'targets': 2}"),
+    (RUN.replace("384", "300") + " --set STORE='{written}'", "the data's vocabulary has 384 ids and the model 300"),
+    (OFFLINE + " --set STORE='x' --set fast_electra_offline/encoder.Encoder.head=@heads.MaskedLM()", "has rtd = 1.0 and the Encoder's head, MaskedLM, has no ReplacedToken"),
+    (OFFLINE + " --set STORE='x' --set fast_electra_offline/denoised.Denoised.rtd=None", "leaves the main encoder nothing to learn"),
+    (OFFLINE + " --set STORE='x' --set fast_electra_offline/Stage.data=@blend.Blend() --set Blend.objective=@objectives.MaskedLM() --set Blend.inputs=32", "reads text that a model has corrupted and the data is Blend"),
 ]  # fmt: skip
 
 

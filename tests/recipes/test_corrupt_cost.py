@@ -46,7 +46,7 @@ class Rows:
 def sides(tiny):
     """Stages of one main encoder, mostly layers: joint, frozen, offline, plain."""
     pairs = tiny(name="metro/fast_electra").value.stages[1]
-    given = ["CORRUPTED='x'", "VOCABULARY=384"]
+    given = ["STORE='x'", "VOCABULARY=384"]
     (alone,) = config.load("metro/fast_electra_offline", given, overlays=["gin/tiny.gin"]).value.stages
     body = dataclasses.replace(
         pairs.model.main, layers=3, unroll=3, width=256, heads=4, mlp=1024, dropout=0.0, attention_dropout=0.0
