@@ -22,7 +22,7 @@ from models import pair, quantile, softmax
 from recipes import denoised, losses, paths, recipe, temperatures
 from tasks import corrupted
 
-AtTargets, Everywhere = denoised.AtTargets, denoised.Everywhere
+AtTargets, Everywhere = denoised.AtTargets, denoised.Everywhere  # by these names recipes bind them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
