@@ -90,6 +90,11 @@ class Model(abc.ABC):
         sides = {"stack": self.kind}
         return {sides.get(name, name): value for name, value in found.items() if isinstance(value, stack.Stack)}
 
+    @property
+    def sums(self) -> dict[str, tuple[str, ...]]:
+        """Paths that a handoff may read as if they were parameters, and those whose sum each is; most have none."""
+        return {}
+
     def abstract(self) -> dict[str, axes.Leaf]:
         """Shape, dtype and logical axes of every parameter, sorted by path; makes no array."""
         return dict(_abstract(self))

@@ -130,6 +130,15 @@ class Pair:
             found[f"main/{DIFFERENCE}"] = found.pop(f"main/{TABLE}")
         return dict(sorted(found.items()))
 
+    @property
+    def sums(self) -> dict[str, tuple[str, ...]]:
+        """What one of the two has as a model of its own and not here: by its path under main/ or auxiliary/."""
+        shared = self._shared(self.encoders["auxiliary"].abstract())
+        found: dict[str, tuple[str, ...]] = {f"auxiliary/{path}": (f"main/{path}",) for path in shared}
+        if isinstance(self.sharing, Disentangled):
+            found[f"main/{TABLE}"] = f"auxiliary/{TABLE}", f"main/{DIFFERENCE}"
+        return found
+
     def init(self, key: Array) -> dict[str, Array]:
         """Initial parameters, from a PRNG key; can be jitted, and gives the same values either way."""
         values = {}

@@ -18,7 +18,7 @@ from recipes.launch import command as launch
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = _parser().parse_args(argv)
-    if argv is None and arguments.command in (commands.run, commands.demo, commands.evaluate):
+    if argv is None and arguments.command in (commands.run, commands.demo, commands.evaluate, commands.corrupt):
         allocator.restart()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every choice of its own
@@ -68,6 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workdir", required=True, help="one directory a run, local or gs://")
     sub.add_argument("--until", metavar="STAGE", help="stop after this stage")
     sub.add_argument("--allow-config-change", action="store_true", help="go on with a recipe that was changed")
+
+    sub = add("corrupt", commands.corrupt, "a stage's text as its frozen auxiliary corrupts it, written into a store")
+    _recipe_flags(sub)
+    _device_flags(sub)
+    sub.add_argument("--stage", required=True, help="a stage of the recipe, a Pair with a frozen auxiliary")
+    sub.add_argument("--workdir", help="of the run that has trained the auxiliary, where it is a stage of the recipe")
+    sub.add_argument("--out", required=True, metavar="DIR", help="the store, local or gs://")
+    sub.add_argument("--split", default="train", help="what is corrupted: 'train', or a held-out share to evaluate on")
+    sub.add_argument("--batches", type=_count, default=None, help="how many; as many as the stage has updates")
+    sub.add_argument("--overwrite", action="store_true", help="replace what is of another auxiliary, text or setting")
 
     sub = add("plan", commands.plan, "what a recipe will do and what it costs, before anything is spent")
     _recipe_flags(sub)

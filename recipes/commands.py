@@ -39,6 +39,28 @@ def run(arguments: argparse.Namespace) -> None:
         summary.show(resolved.value, arguments.workdir, console)
 
 
+def corrupt(arguments: argparse.Namespace) -> None:
+    """`baton corrupt`."""
+    from recipes import corrupt as corruption
+    from recipes import progress
+
+    _imports(arguments)
+    resolved = _recipe(arguments)
+    _jax(arguments)
+    with mistakes():
+        made = corruption.corrupt(
+            resolved,
+            arguments.stage,
+            arguments.out,
+            workdir=arguments.workdir,
+            split=arguments.split,
+            batches=arguments.batches,
+            overwrite=arguments.overwrite,
+            console=progress.console(),
+        )
+    print(f"corrupt: {arguments.out} has {made['rows']:,} rows of {made['inputs']} places, split {arguments.split!r}")
+
+
 def plan(arguments: argparse.Namespace) -> int:
     """`baton plan`."""
     from recipes import planning

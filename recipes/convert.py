@@ -39,7 +39,7 @@ def convert(
     goal = _goal(of, stage)
     rules = _rules(by, goal)
     leaves = goal.model.abstract() if goal else derived(rules, there)
-    plan = handoff.plan(rules, there, leaves)
+    plan = handoff.plan(rules, handoff.offered(there, manifest["model"].get("sums", {})), leaves)
     for problem in plan.problems:
         raise recipe.Mistake(f"{source} to {target}: {problem}")
     if dry:

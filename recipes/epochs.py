@@ -34,7 +34,7 @@ def warnings(of: recipe.Recipe, stage: recipe.Stage) -> list[str]:
         return []
     parts = ", ".join(f"{part} {count:.1f} times" for part, count in much.items())
     return [
-        f"by the end of stage {stage.name!r} {parts} will have been read, and its blend's max_epochs is {limit:g}; "
+        f"by the end of stage {stage.name!r} {parts} will have been read, and its data's max_epochs is {limit:g}; "
         "lower these rates, shorten the stage or add text"
     ]
 

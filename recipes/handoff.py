@@ -6,13 +6,23 @@ change names and values, never a shape or dtype behind one's back, and it is ski
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from recipes import paths, recipe, transforms
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sum:
+    """What a source offers beside its own parameters: a path whose value is the sum of theirs at `of`."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    of: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,17 +34,24 @@ class Entry:
       source: the path that is read, or None for a fresh one.
       shape: the target's shape.
       by: the change of value, or None for the value as it is.
+      of: the source's parameters whose sum is read, where `source` isn't one of them.
     """
 
     target: str
     source: str | None
     shape: tuple[int, ...]
     by: Any = None
+    of: tuple[str, ...] = ()
 
     @property
     def identity(self) -> bool:
         """Whether the value arrives under the same path and unchanged."""
-        return self.source == self.target and self.by is None
+        return self.source == self.target and self.by is None and not self.of
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The source's own parameters that are read."""
+        return self.of or (() if self.source is None else (self.source,))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +87,12 @@ class Plan:
                 "dropped": sum(math.prod(shape) for _, shape in self.dropped),
             },
             "taken": [
-                {"target": e.target, "source": e.source, "shape": list(e.shape), "by": repr(e.by) if e.by else None}
+                {
+                    "target": e.target,
+                    "source": " + ".join(e.reads),
+                    "shape": list(e.shape),
+                    "by": repr(e.by) if e.by else None,
+                }
                 for e in self.taken
             ],
             "reports": self.reports(),
@@ -91,15 +113,28 @@ class Plan:
         width = max((len(entry.target) for entry in self.entries), default=0)
         text = []
         for entry in self.entries:
-            origin = "(fresh)" if entry.source is None else entry.source + (f"  by {entry.by}" if entry.by else "")
+            origin = (" + ".join(entry.reads) or "(fresh)") + (f"  by {entry.by}" if entry.by else "")
             text.append(f"{entry.target:<{width}}  <-  {origin}  {list(entry.shape)}")
         text += [f"{'(dropped)':<{width}}  <-  {path}  {list(shape)}" for path, shape in self.dropped]
         sums = self.json()["parameters"]
         return [*text, *self.reports(), ", ".join(f"{count:,} parameters {name}" for name, count in sums.items())]
 
 
+def offered(leaves: Mapping[str, Any], sums: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """A source's leaves, and beside them the sums that its model tells of (`models.model.Model.sums`)."""
+    made = {
+        path: Sum(shape=leaves[of[0]].shape, dtype=leaves[of[0]].dtype, of=tuple(of))
+        for path, of in sums.items()
+        if path not in leaves and all(each in leaves for each in of)
+    }
+    return {**leaves, **made}
+
+
 def plan(handoff: recipe.Handoff, source: Mapping[str, Any], target: Mapping[str, Any]) -> Plan:
-    """What `handoff` does between two flat dicts of leaves with `shape` and `dtype`; nothing is read or allocated."""
+    """What `handoff` does between two flat dicts of leaves with `shape` and `dtype`; nothing is read or allocated.
+
+    A `Sum` of the source may be taken, and needn't be.
+    """
     problems: list[str] = []
     used: set[str] = set()
     read: set[str] = set()
@@ -115,10 +150,9 @@ def plan(handoff: recipe.Handoff, source: Mapping[str, Any], target: Mapping[str
         entry = _claim(handoff, path, source, target[path], used, problems)
         if entry is not None:
             entries.append(entry)
-            if entry.source is not None:
-                read.add(entry.source)
+            read |= set(entry.reads)
     dropped: list[tuple[str, tuple[int, ...]]] = []
-    for path in sorted(set(source) - read):
+    for path in sorted({path for path, leaf in source.items() if not isinstance(leaf, Sum)} - read):
         rule = next((pattern for pattern in handoff.drop if paths.matches(pattern, path)), None)
         if rule is None:
             problems.append(
@@ -159,7 +193,8 @@ def _claim(
         fault = _fault(path, leaf, name, source[name], take.by)
         if fault:
             problems.append(fault)
-        return Entry(target=path, source=name, shape=shape, by=take.by)
+        of = source[name].of if isinstance(source[name], Sum) else ()
+        return Entry(target=path, source=name, shape=shape, by=take.by, of=of)
     problems.append(f"target parameter {path} {list(shape)} is neither taken nor fresh; add it to take or fresh")
     return None
 
@@ -190,7 +225,6 @@ def execute(plan: Plan, read: Callable[[str], np.ndarray], put: Callable[[str, n
     """
     filled = {}
     for entry in plan.taken:
-        assert entry.source is not None
-        array = read(entry.source)
+        array = functools.reduce(np.add, map(read, entry.reads))
         filled[entry.target] = put(entry.target, array if entry.by is None else entry.by(array, entry.shape))
     return filled

@@ -54,7 +54,7 @@ def manifest(
         "best": best,
         "params_digest": digest,
         "vocabulary": stage.data.fingerprint(),
-        "model": {"kind": stage.model.kind, "config": repr(stage.model)},
+        "model": {"kind": stage.model.kind, "config": repr(stage.model), "sums": stage.model.sums},
         "gin": {"hash": resolved.hash, "text": resolved.text},
         "versions": versions(),
         "commit": commit(),

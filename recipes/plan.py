@@ -151,9 +151,11 @@ def _clock(of: recipe.Recipe, stage: recipe.Stage, clocks: Mapping[str, int]) ->
 def _source(of: recipe.Recipe, start: recipe.Handoff) -> Mapping[str, Any]:
     """The leaves that a handoff reads: of an earlier stage's model, or of a checkpoint's metadata."""
     if not recipe.is_directory(start.source):
-        return of.stage(start.source).model.abstract()
+        model = of.stage(start.source).model
+        return handoff.offered(model.abstract(), model.sums)
     found = checkpoint.manifest(start.source)
-    return checkpoint.abstract(f"{start.source}/checkpoints/{found['step']}")
+    leaves = checkpoint.abstract(f"{start.source}/checkpoints/{found['step']}")
+    return handoff.offered(leaves, found["model"].get("sums", {}))
 
 
 def _handoff(start: recipe.Handoff, plan: handoff.Plan) -> dict[str, Any]:

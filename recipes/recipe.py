@@ -133,7 +133,7 @@ class Stage:
     Attributes:
       name: its name in the recipe and its folder in the work directory.
       model: a model of models/ (`Encoder`, `EncoderDecoder`, `Decoder`).
-      data: what it learns from (tasks/: `Blend`, `Examples`, `Streamed`).
+      data: what it learns from (tasks/: `Blend`, `Corrupted`, `Examples`, `Streamed`).
       loss: what it minimises (recipes/losses.py).
       optimizer: how (recipes/optimizers.py).
       steps: it ends after so many updates of its own.

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from recipes import agree, checkpoint, handoff, lineage, recipe
+from recipes import agree, checkpoint, handoff, lineage, paths, recipe
 from recipes import state as states
 
 
@@ -80,16 +80,7 @@ def _resume(
 
 
 def _hand_over(stage: recipe.Stage, start: recipe.Handoff, layout: states.Layout, workdir: epath.Path) -> Start:
-    folder = source_folder(start, workdir)
-    manifest = agree.first(lambda: checkpoint.manifest(folder))
-    root = folder / "checkpoints" / str(manifest["step"])
-    fault = agree.first(lambda: checkpoint.damage(root))
-    if fault:
-        raise recipe.Mistake(f"stage {stage.name!r} starts from {root}, which is damaged: {fault}; run its stage again")
-    source = checkpoint.abstract(root)
-    plan = handoff.plan(start, source, layout.leaves)
-    if plan.problems:
-        raise recipe.Mistake(f"stage {stage.name!r}, handoff from {folder}: {plan.problems[0]}")
+    folder, manifest, root, source, plan = _planned(stage, start, layout, workdir)
     params = _read(root, plan, source, layout)
     params |= states.initial(stage, layout, [entry.target for entry in plan.fresh])
     state = states.begin(layout, params)
@@ -109,6 +100,32 @@ def _hand_over(stage: recipe.Stage, start: recipe.Handoff, layout: states.Layout
     return Start(state=state, resumed=False, tokens=0, record=record)
 
 
+def _planned(stage: recipe.Stage, start: recipe.Handoff, layout: states.Layout, workdir: epath.Path) -> Any:
+    """The source's folder, its manifest, its checkpoint, that one's leaves, and the plan; Mistake where it can't be."""
+    folder = source_folder(start, workdir)
+    manifest = agree.first(lambda: checkpoint.manifest(folder))
+    root = folder / "checkpoints" / str(manifest["step"])
+    fault = agree.first(lambda: checkpoint.damage(root))
+    if fault:
+        raise recipe.Mistake(f"stage {stage.name!r} starts from {root}, which is damaged: {fault}; run its stage again")
+    source = handoff.offered(checkpoint.abstract(root), manifest["model"].get("sums", {}))
+    plan = handoff.plan(start, source, layout.leaves)
+    if plan.problems:
+        raise recipe.Mistake(f"stage {stage.name!r}, handoff from {folder}: {plan.problems[0]}")
+    return folder, manifest, root, source, plan
+
+
+def some(
+    stage: recipe.Stage, layout: states.Layout, workdir: epath.Path, pattern: str
+) -> tuple[states.Params, dict[str, Any]]:
+    """The parameters that `pattern` matches, as the stage's handoff gives them, and the manifest of its source."""
+    assert stage.start is not None
+    _, manifest, root, source, plan = _planned(stage, stage.start, layout, workdir)
+    plan = dataclasses.replace(plan, entries=tuple(e for e in plan.entries if paths.matches(pattern, e.target)))
+    params = _read(root, plan, source, layout)
+    return params | states.initial(stage, layout, [entry.target for entry in plan.fresh]), manifest
+
+
 def _read(root: epath.Path, plan: handoff.Plan, source: Mapping[str, Any], layout: states.Layout) -> states.Params:
     """The taken parameters, leaf by leaf: unchanged ones straight to their devices, the others through the host."""
     shapes = layout.shapes.params
@@ -121,8 +138,9 @@ def _read(root: epath.Path, plan: handoff.Plan, source: Mapping[str, Any], layou
         )
         return checkpoint.read(root, {path: leaf})[path]
 
-    plain = {entry.target: read(str(entry.source), shapes[entry.target]) for entry in plan.taken if entry.by is None}
-    changed = dataclasses.replace(plan, entries=tuple(entry for entry in plan.entries if entry.by is not None))
+    same = [entry for entry in plan.taken if entry.by is None and not entry.of]
+    plain = {entry.target: read(str(entry.source), shapes[entry.target]) for entry in same}
+    changed = dataclasses.replace(plan, entries=tuple(entry for entry in plan.entries if entry not in same))
 
     def put(path: str, array: np.ndarray) -> jax.Array:
         array = np.asarray(array, shapes[path].dtype)

@@ -32,10 +32,8 @@ def train_step(
     """
     moving = {path: value for path, value in state.params.items() if path in trainable}
     fixed = {path: value for path, value in state.params.items() if path not in trainable}
-    key = jax.random.fold_in(jax.random.key(stage.seed), state.step + clock)
     counts = stage.loss.counts(batch)
-    # Each row knows its update: a loss may have a schedule, and rows are what accumulation divides.
-    batch = {**batch, "step": jnp.full(len(batch["part"]), state.step + clock)}
+    batch, key = _of_update(stage, batch, state.step + clock)
 
     def objective(moving: states.Params, rows: Batch, key: jax.Array) -> tuple[jax.Array, Stats]:
         sums = stage.loss(stage.model, moving | fixed, rows, key)
@@ -60,6 +58,15 @@ def train_step(
     return new, stats | _figures(sums, counts, batch, len(stage.data.parts()))
 
 
+def _of_update(stage: recipe.Stage, batch: Batch, number: jax.Array) -> tuple[Batch, jax.Array]:
+    """The batch of update `number`, and that update's key.
+
+    Each row knows its update: a loss may have a schedule, and rows are what accumulation divides.
+    """
+    key = jax.random.fold_in(jax.random.key(stage.seed), number)
+    return {**batch, "step": jnp.full(len(batch["part"]), number)}, key
+
+
 def _figures(sums: Stats, counts: Stats, batch: Batch, parts: int) -> Stats:
     """The figures of one batch: sums, counts, tokens that aren't padding, loss and weight of each blend part."""
     segments = [value for name, value in batch.items() if name.endswith("_segments")]
@@ -75,7 +82,7 @@ def _accumulate(grad: Callable[..., Any], moving: Any, batch: Batch, key: jax.Ar
     """Value and gradient of `grad` summed over `parts` equal parts of the rows; figures of rows are joined again."""
     if parts == 1:
         return grad(moving, batch, key)
-    split = {name: value.reshape(-1, parts, *value.shape[1:]).swapaxes(0, 1) for name, value in batch.items()}
+    split = _apart(batch, parts)
 
     def part(total: Any, item: tuple[jax.Array, Batch]) -> tuple[Any, Stats]:
         (loss, sums), grads = grad(moving, item[1], jax.random.fold_in(key, item[0]))
@@ -83,11 +90,18 @@ def _accumulate(grad: Callable[..., Any], moving: Any, batch: Batch, key: jax.Ar
 
     zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, moving))
     (loss, grads), sums = jax.lax.scan(part, zeros, (jnp.arange(parts), split))
-    joined = {
-        name: value.swapaxes(0, 1).reshape(-1) if name.startswith("row/") else value.sum(axis=0)
-        for name, value in sums.items()
-    }
+    joined = {name: _joined(value) if name.startswith("row/") else value.sum(axis=0) for name, value in sums.items()}
     return (loss, joined), grads
+
+
+def _apart(batch: Batch, parts: int) -> Batch:
+    """[B, ...] as [parts, B / parts, ...]: part p has the rows p, p + parts, ..., so that each device has its share."""
+    return {name: value.reshape(-1, parts, *value.shape[1:]).swapaxes(0, 1) for name, value in batch.items()}
+
+
+def _joined(value: jax.Array) -> jax.Array:
+    """Inverse of `_apart`, of one array."""
+    return value.swapaxes(0, 1).reshape(-1, *value.shape[2:])
 
 
 def compile_train(
@@ -117,6 +131,31 @@ def compile_eval(
     return _placed(
         _jit(step, layout, out=mesh.whole(layout.mesh), donate=(), state=layout.shardings.params), rules, layout
     )
+
+
+def compile_corrupt(
+    stage: recipe.Stage, rules: recipe.Rules, layout: states.Layout, params: states.Params, *, held: bool
+) -> Callable[[tuple[states.Params, Any], Batch], jax.Array]:
+    """From (the auxiliary's parameters, the number of an update) and its batch to what the main encoder reads [B, L].
+
+    The draws are those of the stage's own update, or with `held` those of an evaluation.
+    """
+
+    def step(state: tuple[states.Params, jax.Array], batch: Batch) -> jax.Array:
+        own, number = state
+        if held:
+            return stage.loss.corrupt(stage.model, own, batch, None)
+        batch, key = _of_update(stage, batch, number)
+        if stage.accumulate == 1:
+            return stage.loss.corrupt(stage.model, own, batch, key)
+
+        def part(item: tuple[jax.Array, Batch]) -> jax.Array:
+            return stage.loss.corrupt(stage.model, own, item[1], jax.random.fold_in(key, item[0]))
+
+        return _joined(jax.lax.map(part, (jnp.arange(stage.accumulate), _apart(batch, stage.accumulate))))
+
+    lies = {path: layout.shardings.params[path] for path in params}, mesh.whole(layout.mesh)
+    return _placed(_jit(step, layout, out=mesh.whole(layout.mesh), donate=(), state=lies), rules, layout)
 
 
 def _bound(stage: recipe.Stage, layout: states.Layout, clock: int) -> Callable[..., Any]:

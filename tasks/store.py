@@ -139,8 +139,9 @@ class Part:
 
     def _damaged(self, error: object) -> ValueError:
         reason = " ".join(str(error).split())[:300]
+        command = self.manifest.source.get("command", "baton store")
         return ValueError(
-            f"store {self._where} is damaged: {reason}: restore it or build it again with `baton store --overwrite`"
+            f"store {self._where} is damaged: {reason}: restore it or build it again with `{command} --overwrite`"
         )
 
 

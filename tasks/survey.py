@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks import batches, objectives, specials
+from tasks import batches, corrupted, objectives, specials
 from tasks import blend as blends
 
 
@@ -145,7 +145,7 @@ class Survey:
 
 
 def take(data: Any, *, rows: int = 256, seed: int = 0, batch: int = 32) -> Survey:
-    """Returns the first rows that a data set (`Blend`, `Examples`, `Streamed`) feeds with this seed.
+    """Returns the first rows that a data set (`Blend`, `Corrupted`, `Examples`, `Streamed`) feeds with this seed.
 
     Raises:
         ValueError: its first problem.
@@ -174,7 +174,7 @@ def _batch(data: Any, rows: int, seed: int, batch: int) -> batches.Batch:
 def _spelling(data: Any) -> Spelling:
     from tasks import vocabulary
 
-    if not isinstance(data, blends.Blend):
+    if not isinstance(data, blends.Blend | corrupted.Corrupted):
         from tasks import provider, seqio_vocabulary
 
         found = provider.open(data.mixture, data.modules)

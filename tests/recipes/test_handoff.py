@@ -87,3 +87,22 @@ def test_the_first_rule_that_matches_wins():
     assert not plan(take=take).problems
     swapped = plan(take=take[::-1])
     assert any("rule take 'token/embedding' matches nothing" in problem for problem in swapped.problems)
+
+
+def test_a_sum_that_the_source_offers_is_read_by_its_name_and_needs_no_rule():
+    own = leaves(a__x=(2,), b__x=(2,), a__y=(3,))
+    source = handoff.offered(own, {"c/x": ("a/x", "b/x"), "lost/x": ("a/x", "gone/x"), "a/x": ("b/x",)})
+    assert set(source) - set(own) == {"c/x"} and source["a/x"] is own["a/x"]
+    take = ((r"c/x", r"\g<0>"), (r"a/y", r"\g<0>"))
+    found = plan(take=take, fresh=(), drop=(), source=source, target=leaves(c__x=(2,), a__y=(3,)))
+    assert not found.problems and not found.dropped
+    (plain, total) = found.entries
+    assert (plain.identity, total.identity, total.reads) == (True, False, ("a/x", "b/x"))
+    assert "c/x  <-  a/x + b/x  [2]" in found.lines() and found.json()["taken"][1]["source"] == "a/x + b/x"
+    values = {path: np.full(leaf.shape, number) for number, (path, leaf) in enumerate(sorted(own.items()), 1)}
+    filled = handoff.execute(found, values.__getitem__, lambda path, array: array)
+    np.testing.assert_array_equal(filled["c/x"], [4, 4])
+    left = plan(take=take[1:], fresh=(), drop=(), source=source, target=leaves(a__y=(3,)))
+    assert sorted(left.problems) == [
+        f"source parameter {path} [2] is neither read nor dropped; add it to take or drop" for path in ("a/x", "b/x")
+    ]

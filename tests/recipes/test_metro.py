@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models import heads, pair, stack
-from recipes import detection, metro, temperatures
+from recipes import denoised, detection, metro, temperatures
 
 CASES = [("metro", sharing) for sharing in (pair.Shared(), pair.Apart(), pair.Disentangled())]
 CASES += [(variant, pair.Shared()) for variant in ("coco-lm", "electra", "clm only")]
@@ -171,7 +171,7 @@ def test_the_copying_gate_has_the_gradient_of_its_probability(batch):
     loss, head = VARIANTS["coco-lm"]
     model = dataclasses.replace(PAIR, head=head)
     params, key = made(model), jax.random.key(5)
-    originals, seen = metro._write(batch, batch["targets"]), {}
+    originals, seen = denoised.write(batch, batch["targets"]), {}
     real = (batch["encoder_segments"] > 0).astype(jnp.float32)
 
     def whole(params):
@@ -182,8 +182,8 @@ def test_the_copying_gate_has_the_gradient_of_its_probability(batch):
         copied = jnp.where(seen["encoder_inputs"] == originals, 1 - gate, 0.0)
         return -jnp.sum(jnp.log(copied + gate * picked) * real)
 
-    _, drawn = loss._generated(model, params, batch, metro._keys(key, batch)[0])
-    seen = {**batch, "encoder_inputs": metro._write(batch, drawn)}
+    _, drawn = loss._generated(model, params, batch, denoised.keys(key, batch)[0])
+    seen = {**batch, "encoder_inputs": denoised.write(batch, drawn)}
     del seen["target_positions"]
     expected, by = jax.jit(jax.value_and_grad(whole))(params)
     found, grads = jax.jit(jax.value_and_grad(lambda params: loss(model, params, batch, key)["clm"]))(params)
@@ -228,8 +228,27 @@ def test_draws_of_an_evaluation_depend_on_the_batch_alone(batch):
     one, again = (METRO(PAIR, params, batch, None)["rtd"] for _ in range(2))
     assert one == again
     drawn = [
-        METRO._generated(PAIR, params, batch, metro._keys(key, batch)[0])[1] for key in map(jax.random.key, (1, 2))
+        METRO._generated(PAIR, params, batch, denoised.keys(key, batch)[0])[1] for key in map(jax.random.key, (1, 2))
     ]
     assert (drawn[0] != drawn[1]).any()
     hot = dataclasses.replace(METRO, temperature=temperatures.Constant(value=100.0))
     assert float(hot(PAIR, params, batch, None)["stat/temperature"]) == pytest.approx(1000.0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_main_encoder_alone_has_the_same_sums_on_corrupted_text(batch, variant):
+    loss, head = VARIANTS[variant]
+    model = dataclasses.replace(PAIR, head=head, sharing=pair.Disentangled())
+    alone = denoised.Denoised(clm=loss.clm, rtd=loss.rtd)
+    assert alone.terms == {term: weight for term, weight in loss.terms.items() if term != "mlm"} != loss.terms
+    params, key = made(model), jax.random.key(5)
+    expected = jax.jit(lambda params: loss(model, params, batch, key))(params)
+    read = loss.corrupt(model, params, batch, key)
+    assert (read != batch["encoder_inputs"]).sum() >= 5
+    main, corrupted = model.encoders["main"], {**batch, "encoder_inputs": read}
+    found = jax.jit(lambda params: alone(main, params, corrupted, key))(model.side("main", params))
+    assert set(expected) - set(found) == {"mlm", "stat/auxiliary_correct", "stat/auxiliary_entropy", "stat/temperature"}
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, err_msg=name)
+    counts = loss.counts(batch)
+    assert alone.counts(corrupted) == {term: count for term, count in counts.items() if term != "mlm"}

@@ -1,5 +1,6 @@
 """Pairs in recipes: Fast-ELECTRA end to end, what a step costs, what goes in and comes out by handoff, what is refused."""
 
+import contextlib
 import dataclasses
 import re
 
@@ -8,10 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import rich.console
+from etils import epath
 
-from models import encoder, heads, pair
-from recipes import checkpoint, config, costing, finetune, handoff, journal, mesh, metro, plan, recipe, run
-from recipes import state as states
+from models import encdec, encoder, heads, pair
+from recipes import (
+    checkpoint,
+    config,
+    costing,
+    finetune,
+    handoff,
+    journal,
+    leafwise,
+    lineage,
+    mesh,
+    metro,
+    plan,
+    recipe,
+    run,
+    start,
+)
+from recipes import state as states_
 from recipes import step as steps
 from tasks import spans as spans_
 
@@ -90,7 +107,7 @@ def test_the_compiler_counts_the_joint_and_the_frozen_step_the_same(tiny):
     joint = dataclasses.replace(frozen, frozen=(), loss=dataclasses.replace(frozen.loss, mlm=1.0))
     counted, expected = {}, {}
     for name, each in (("joint", joint), ("frozen", frozen)):
-        layout = states.layout(each, recipe.Rules(), over)
+        layout = states_.layout(each, recipe.Rules(), over)
         shapes = {
             key: jax.ShapeDtypeStruct(shape, dtype, sharding=mesh.rows(over))
             for key, (shape, dtype) in each.data.spec(each.batch).items()
@@ -112,15 +129,29 @@ def test_copying_everywhere_costs_the_output_at_every_place_and_once_more(tiny):
 def handed(name, source, model, values):
     """The parameters that a shipped handoff makes of `values` for `model`."""
     rules = config.load(name, [f"{name}/Handoff.source = 'before'"], of=recipe.Handoff, folder="handoffs", scope=name)
-    planned = handoff.plan(rules.value, source.abstract(), model.abstract())
+    planned = handoff.plan(rules.value, handoff.offered(source.abstract(), source.sums), model.abstract())
     assert not planned.problems
     return handoff.execute(planned, lambda path: np.asarray(values[path]), lambda path, array: jnp.asarray(array))
 
 
-def test_the_main_and_the_auxiliary_come_out_as_encoders_with_the_same_logits(tiny):
-    stage = tiny(name="metro/base").value.stages[0]
-    model, batch = stage.model, stage.model.example()
-    values = model.init(jax.random.key(1))
+def shared(tiny, sharing):
+    """A pair that shares so, with parameters that differ from their initial ones throughout, and a batch."""
+    model = dataclasses.replace(tiny(name="metro/base").value.stages[0].model, sharing=sharing)
+    rng = np.random.default_rng(1)
+    values = {
+        path: jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32) for path, leaf in model.abstract().items()
+    }
+    batch = model.example() | {"encoder_inputs": jnp.asarray([[7, 300]]), "target_positions": jnp.asarray([[0, 1]])}
+    return model, values, batch | {"encoder_segments": jnp.ones((1, 2), jnp.int32)}
+
+
+SHARINGS = [pair.Shared(), pair.Shared(paths=(r"token_embedder/.*", r"encoder/relative_bias/.*")), pair.Apart()]
+SHARINGS += [pair.Disentangled()]
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_the_main_and_the_auxiliary_come_out_as_encoders_with_the_same_logits(tiny, sharing):
+    model, values, batch = shared(tiny, sharing)
     for name, taken, run_ in (
         ("main_from_pair", "main", model.apply),
         ("auxiliary_from_pair", "auxiliary", model.generate),
@@ -132,6 +163,47 @@ def test_the_main_and_the_auxiliary_come_out_as_encoders_with_the_same_logits(ti
         np.testing.assert_array_equal(made.readout.logits(made.hidden), there.readout.logits(there.hidden))
         if taken == "main":
             np.testing.assert_array_equal(made.logits, there.logits)
+
+
+@pytest.mark.parametrize("sharing", SHARINGS[-1:])
+def test_a_table_that_is_a_sum_goes_into_a_seq2seq_model_a_fine_tuned_one_and_a_new_checkpoint(tiny, tmp_path, sharing):
+    model, values, batch = shared(tiny, sharing)
+    assert f"main/{pair.TABLE}" not in values and np.abs(values[f"main/{pair.DIFFERENCE}"]).max() > 0.1
+    table = values[f"auxiliary/{pair.TABLE}"] + values[f"main/{pair.DIFFERENCE}"]
+    bare = dataclasses.replace(model.encoders["main"], head=None)
+    states = bare.apply(
+        {path: x for path, x in model.side("main", values).items() if "_head" not in path}, batch
+    ).hidden
+    both = encdec.EncoderDecoder(encoder=model.main, decoder=model.main, vocabulary=model.vocabulary)
+    made = both.init(jax.random.key(0)) | handed("seq2seq_from_pair", model, both, values)
+    np.testing.assert_array_equal(made[pair.TABLE], table)
+    np.testing.assert_allclose(both.encode(made, batch), states, atol=1e-6)
+
+    recipe_ = tiny(name="metro/base")
+    stage = dataclasses.replace(recipe_.value.stages[0], model=model)
+    manifest = lineage.manifest(
+        resolved=recipe_, stage=stage, step=0, clock=0, spent={}, skipped=0, streak=0, best=None, digest=None,
+        start={"lineage": []},
+    )  # fmt: skip
+    with leafwise.Writer(tmp_path / "metro", 0, manifest) as writer:
+        for path, value in values.items():
+            writer.put(path, np.asarray(value))
+    source = finetune.Source(
+        folder=str(tmp_path / "metro"), stage=stage, manifest=manifest, paths=tuple(model.abstract())
+    )
+    task = config.load("cldr_label", ["VOCABULARY='bytes'"], of=finetune.Task, folder="tasks").value
+    (tuned,) = finetune.stages(task, source, [(1e-3, 0)])
+    of = recipe.Recipe(name="x", stages=(tuned,))
+    assert not [line for line in plan.make(of).problems if "handoff" in line]
+    over = mesh.build(recipe.Mesh(), jax.devices()[:1])
+    layout = states_.layout(tuned, recipe.Rules(), over)
+    (tmp_path / "run" / tuned.name).mkdir(parents=True)
+    with contextlib.closing(checkpoint.Checkpoints(tmp_path / "run" / tuned.name, recipe.Save())) as checkpoints:
+        begun = start.decide(tuned, layout, checkpoints, epath.Path(tmp_path / "run")).state.params
+    np.testing.assert_array_equal(begun[pair.TABLE], table)
+    alone = dataclasses.replace(tuned.model, head=None)
+    body = {path: x for path, x in begun.items() if "_head" not in path}
+    np.testing.assert_allclose(alone.apply(body, batch).hidden, states, atol=1e-6)
 
 
 def test_an_encoder_becomes_both_of_a_new_pair(tiny):
