@@ -4,7 +4,7 @@ VENV := .venv
 DATA ?= ../shared/data
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test slow lint lock reproduce-soltan2023 clean
+.PHONY: setup demo test slow lint lock clean
 
 setup: $(READY)
 
@@ -42,8 +42,9 @@ lock: $(READY)
 	  --no-header --no-annotate -o requirements-dev.txt
 	@echo "baton: requirements.txt and requirements-dev.txt are locked anew"
 
-reproduce-soltan2023: $(READY)
-	@$(VENV)/bin/python docs/results/soltan2023.py run --data $(DATA) --workdir runs/soltan2023 --jobs 2
+# reproduce-soltan2023, reproduce-metro, reproduce-reuse: some hours each, and they resume; the pages are in docs/results.
+reproduce-%: docs/results/%.py $(READY)
+	@$(VENV)/bin/python $< run --data $(DATA) --workdir runs/$* --jobs 2
 
 clean:
 	rm -rf $(VENV)

@@ -79,6 +79,12 @@ def test_an_override_names_by_itself_a_class_that_an_included_file_imports():
     assert "AdamW.eps = 0.5" in shown.stdout, shown.stderr
 
 
+def test_from_another_folder_included_files_are_found_without_a_complaint(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    assert config.load("mlm_then_seq2seq", overrides=["STORE='x'"]).value.stages
+    assert not caplog.records
+
+
 def test_nothing_is_left_in_gin():
     first = load("MLM_STEPS=3").value
     assert load().value.stages[0].steps != first.stages[0].steps

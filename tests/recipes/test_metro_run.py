@@ -71,6 +71,16 @@ def test_a_frozen_auxiliary_saves_what_the_cost_model_says(tiny, layers, saved):
     assert frozen.forward == joint.forward
 
 
+def test_the_small_comparison_is_at_equal_updates_and_at_equal_compute():
+    stages = {stage.name: stage for stage in config.load("metro/small/grid", ["STORE='none'"]).value.stages}
+    assert len({stages[name].steps for name in ("mlm", "electra", "metro", "fast_electra")}) == 1
+    flops = {name: costing.of_stage(stage).flops * stage.steps for name, stage in stages.items()}
+    flops["fast_electra_long"] += flops["auxiliary"]
+    for name in ("mlm_long", "electra_long", "fast_electra_long"):
+        assert stages[name].steps > stages["metro"].steps
+        assert flops[name] == pytest.approx(flops["metro"], rel=1e-3)
+
+
 def test_the_compiler_counts_the_joint_and_the_frozen_step_the_same(tiny):
     """XLA's own count falls as the ledger's does: no backward pass is left of a frozen auxiliary."""
     over = mesh.build(recipe.Mesh(), jax.devices()[:1])
