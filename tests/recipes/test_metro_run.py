@@ -125,7 +125,7 @@ def test_the_main_and_the_auxiliary_come_out_as_encoders_with_the_same_logits(ti
         ("main_from_pair", "main", model.apply),
         ("auxiliary_from_pair", "auxiliary", model.generate),
     ):
-        alone = model.encoders[taken]
+        alone = model.models[taken]
         assert isinstance(alone, encoder.Encoder)
         made, there = alone.apply(handed(name, model, alone, values), batch), run_(values, batch)
         np.testing.assert_array_equal(made.hidden, there.hidden)
