@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from models import cache, layers, model, readout, trunk
+from models import cache, heads, layers, model, readout, trunk
 from models import costs as cost
 from models import stack as stacks
 
@@ -25,6 +25,8 @@ class EncoderDecoder(model.Model):
     tied              the output's kernel is the decoder's token table, else logits/kernel.
     output_bias       a bias on the logits, logits/bias.
     logit_scale       "width" multiplies logits by width ** -0.5 (T5 v1.0); "none" does not.
+    head              what stands on the states that the decoder attends to: detection of replaced tokens (METRO-T0,
+                      arXiv:2305.12567), whose logits [B, S] are the output's.
     fusion            the decoder attends to a learned mix of all the encoder's states, embeddings included, taken
                       before the encoder's final norm, which is applied to the mix.
     """
@@ -37,6 +39,7 @@ class EncoderDecoder(model.Model):
     tied: bool = True
     output_bias: bool = False
     logit_scale: str = "none"
+    head: heads.ReplacedToken | None = None
     fusion: bool = False
 
     def __post_init__(self):
@@ -66,6 +69,7 @@ class EncoderDecoder(model.Model):
         return (
             cost.embeddings("encoder", "token_embedder"),
             cost.stack("encoder", self.encoder, rows, inputs, causal=False),
+            *(head.cost(self.encoder, self.vocabulary, rows, inputs) for head in heads.single(self.head)),
             cost.embeddings("decoder", table),
             cost.stack("decoder", self.decoder, rows, targets, causal=True, memory=inputs, fused=fused),
             cost.output(paths, rows * predicted, (self.decoder.width, self.vocabulary)),
@@ -112,6 +116,8 @@ class _EncoderDecoder(nn.Module):
         fused = m.encoder.layers + 1 if m.fusion else 0
         self.decoder = trunk.Trunk(m.decoder, m.compute, decoder=True, cross=True, fused=fused)
         self.logits = readout.Output(m.decoder, m.vocabulary, m.tied, m.output_bias, m.logit_scale)
+        for head in heads.single(m.head):
+            setattr(self, head.name, head.build(m.encoder, m.vocabulary, m.compute))
 
     def __call__(self, batch: Mapping[str, Array]) -> model.Output:
         encoded = self.encode(batch)
@@ -121,7 +127,11 @@ class _EncoderDecoder(nn.Module):
             places=batch["decoder_positions"],
             memory=(encoded, batch["encoder_segments"]),
         )
-        return self._output(model.at_targets(hidden, batch), encoded)
+        output = self._output(model.at_targets(hidden, batch), encoded)
+        for head in heads.single(self.config.head):
+            detected = getattr(self, head.name)(encoded, batch, output.readout)
+            output = dataclasses.replace(output, logits=detected.logits)
+        return output
 
     def encode(self, batch: Mapping[str, Array]) -> Array:
         hidden, states = self.encoder(

@@ -99,8 +99,8 @@ def problems(stacks: Mapping[str, stack.Stack], lengths: Mapping[str, int], dtyp
     for side, config in stacks.items():
         if config.attention == "plain":
             continue
-        both = tuple(name for name in ("encoder", "decoder") if name in stacks)
-        sides = both if side == "decoder" else ("encoder",)
+        # A decoder reads the encoder's side too, where there is one.
+        sides = ("encoder", "decoder") if side == "decoder" else ("encoder",)
         own = {f"{name}_inputs": lengths[f"{name}_inputs"] for name in sides if f"{name}_inputs" in lengths}
         found += [f"{side}: {line}" for line in _lengths(config, own)]
         if side == "decoder" and "decoder_prefix" in lengths:

@@ -1,15 +1,15 @@
-"""Two encoders that train together: an auxiliary one corrupts the text that the main one reads (ELECTRA, METRO)."""
+"""Two models that train together: an auxiliary encoder corrupts the text that the main one reads (ELECTRA, METRO)."""
 
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from models import axes, encoder, heads, model
+from models import axes, encdec, encoder, heads, model
 from models import costs as cost
 from models import stack as stacks
 
@@ -44,24 +44,26 @@ SIDES = ("main", "auxiliary")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A main and an auxiliary encoder; it offers what `model.Model` offers, and is what the main encoder is.
+    """A main model and an auxiliary encoder; it offers what `model.Model` offers, and is what the main model is.
 
-    Parameters are those of the two `Encoder`s, under main/... and auxiliary/...; a batch is an encoder's with
-    target_positions. The auxiliary has no dropout, so that one forward pass gives both its loss and its samples.
+    The main one is an `Encoder`, or with a `decoder` an `EncoderDecoder` (METRO-T0, arXiv:2305.12567). Parameters are
+    those of the two, under main/... and auxiliary/...; a batch is the main one's with target_positions. The auxiliary
+    has no dropout, so that one forward pass gives both its loss and its samples.
 
-    main, auxiliary   their stacks.
-    head              the main encoder's: `RestoreAndDetect`, or one of its two alone.
+    main, auxiliary   the stacks of both encoders.
+    decoder           the stack that writes what was there, on top of the main encoder; None leaves that to `head`.
+    head              on the main encoder: `RestoreAndDetect`, or one of its two alone; beside a decoder `ReplacedToken`
+                      or None.
     generator         the auxiliary's head.
     sharing           what the two have in common.
     dtype             the compute dtype; `auxiliary_dtype` the auxiliary's, None means the same.
     """
 
-    kind: ClassVar[str] = "encoder"
-
     main: stacks.Stack
     auxiliary: stacks.Stack
     vocabulary: int
-    head: heads.RestoreAndDetect | heads.ReplacedToken | heads.MaskedLM = heads.RestoreAndDetect()
+    decoder: stacks.Stack | None = None
+    head: heads.RestoreAndDetect | heads.ReplacedToken | heads.MaskedLM | None = heads.RestoreAndDetect()
     generator: heads.MaskedLM = heads.MaskedLM()
     sharing: Shared | Apart | Disentangled = Shared()
     dtype: str = "float32"
@@ -74,26 +76,39 @@ class Pair:
                 raise ValueError(
                     f"Pair: the auxiliary has {name} {rate}, and one forward pass gives its loss and its samples; set 0"
                 )
+        if self.decoder is not None and not isinstance(self.head, heads.ReplacedToken | None):
+            raise ValueError(
+                f"Pair: the decoder restores tokens and head {type(self.head).__name__} does too; give ReplacedToken "
+                "or None"
+            )
         widths = {side: getattr(self, side).table_width for side in SIDES}
         if isinstance(self.sharing, Disentangled) and len(set(widths.values())) > 1:
             raise ValueError(f"Pair: the token tables have widths {widths} and are shared; give both one, or Apart()")
-        _ = self.encoders
+        _ = self.models
 
     @property
-    def encoders(self) -> Mapping[str, encoder.Encoder]:
+    def models(self) -> dict[str, encoder.Encoder | encdec.EncoderDecoder]:
         """The two as models of their own, "main" and "auxiliary"."""
         both = {"vocabulary": self.vocabulary}
-        return {
-            "main": encoder.Encoder(stack=self.main, head=self.head, dtype=self.dtype, **both),
-            "auxiliary": encoder.Encoder(
-                stack=self.auxiliary, head=self.generator, dtype=self.auxiliary_dtype or self.dtype, **both
-            ),
-        }
+        own = both | {"head": self.head, "dtype": self.dtype}
+        if self.decoder is None:
+            main = encoder.Encoder(stack=self.main, **own)
+        else:
+            main = encdec.EncoderDecoder(encoder=self.main, decoder=self.decoder, **own)
+        auxiliary = encoder.Encoder(
+            stack=self.auxiliary, head=self.generator, dtype=self.auxiliary_dtype or self.dtype, **both
+        )
+        return {"main": main, "auxiliary": auxiliary}
+
+    @property
+    def kind(self) -> str:
+        """The main model's."""
+        return self.models["main"].kind
 
     @property
     def restoring(self) -> bool:
-        """Whether the main encoder restores tokens."""
-        return any(isinstance(head, heads.MaskedLM) for head in heads.single(self.head))
+        """Whether the main model restores tokens."""
+        return self.decoder is not None or any(isinstance(head, heads.MaskedLM) for head in heads.single(self.head))
 
     @property
     def detecting(self) -> bool:
@@ -102,23 +117,24 @@ class Pair:
 
     @property
     def stacks(self) -> dict[str, stacks.Stack]:
-        """The two stacks; both read the encoder's side of a batch."""
-        return {side: getattr(self, side) for side in SIDES}
+        """The stacks; "main" and "auxiliary" read the encoder's side of a batch, "decoder" its own."""
+        found = {name: getattr(self, name) for name in (*SIDES, "decoder")}
+        return {name: of for name, of in found.items() if of is not None}
 
     def example(self) -> dict[str, Array]:
         """The smallest batch that reaches every parameter."""
-        return self.encoders["main"].example()
+        return self.models["auxiliary"].example() | self.models["main"].example()
 
     def abstract(self) -> dict[str, axes.Leaf]:
         """Shape, dtype and logical axes of every parameter, sorted by path; makes no array."""
-        leaves = {side: of.abstract() for side, of in self.encoders.items()}
+        leaves = {side: of.abstract() for side, of in self.models.items()}
         shared = self._shared(leaves["auxiliary"])
         for path in shared:
             one, other = leaves["main"].get(path), leaves["auxiliary"][path]
             if one != other:
                 raise ValueError(
                     f"Pair: {path} is shared and has shape {other.shape} in the auxiliary and "
-                    f"{'none' if one is None else one.shape} in the main encoder; make them alike, or share less"
+                    f"{'none' if one is None else one.shape} in the main model; make them alike, or share less"
                 )
         found = {
             f"{side}/{path}": leaf
@@ -133,7 +149,7 @@ class Pair:
     @property
     def sums(self) -> dict[str, tuple[str, ...]]:
         """What one of the two has as a model of its own and not here: by its path under main/ or auxiliary/."""
-        shared = self._shared(self.encoders["auxiliary"].abstract())
+        shared = self._shared(self.models["auxiliary"].abstract())
         found: dict[str, tuple[str, ...]] = {f"auxiliary/{path}": (f"main/{path}",) for path in shared}
         if isinstance(self.sharing, Disentangled):
             found[f"main/{TABLE}"] = f"auxiliary/{TABLE}", f"main/{DIFFERENCE}"
@@ -142,17 +158,17 @@ class Pair:
     def init(self, key: Array) -> dict[str, Array]:
         """Initial parameters, from a PRNG key; can be jitted, and gives the same values either way."""
         values = {}
-        for (side, of), own in zip(self.encoders.items(), jax.random.split(key)):
+        for (side, of), own in zip(self.models.items(), jax.random.split(key)):
             values |= {f"{side}/{path}": x for path, x in of.init(own).items()}
         if isinstance(self.sharing, Disentangled):
             values[f"main/{DIFFERENCE}"] = jnp.zeros_like(values[f"main/{TABLE}"])
         return {path: values[path] for path in self.abstract()}
 
     def side(self, name: str, params: Mapping[str, Array]) -> dict[str, Array]:
-        """The parameters of the "main" or "auxiliary" encoder, as its `Encoder` has them."""
+        """The parameters of the "main" or "auxiliary" model, as it has them alone."""
         own = {path.removeprefix(f"{name}/"): x for path, x in params.items() if path.startswith(f"{name}/")}
         if name == "auxiliary":
-            leaves = self.encoders["auxiliary"].abstract()
+            leaves = self.models["auxiliary"].abstract()
             own |= {path: params[f"main/{path}"] for path in self._shared(leaves)}
         elif isinstance(self.sharing, Disentangled):
             own[TABLE] = lax.stop_gradient(params[f"auxiliary/{TABLE}"]) + own.pop(DIFFERENCE)
@@ -160,22 +176,22 @@ class Pair:
 
     def generate(self, params: Mapping[str, Array], batch: Mapping[str, Any]) -> model.Output:
         """The auxiliary's states at the targets and their readout, without dropout."""
-        return self.encoders["auxiliary"].apply(self.side("auxiliary", params), batch)
+        return self.models["auxiliary"].apply(self.side("auxiliary", params), batch)
 
     def apply(self, params: Mapping[str, Array], batch: Mapping[str, Any], *, key: Array | None = None) -> model.Output:
-        """The main encoder on a batch as it stands: states and readout to restore by, logits to detect by."""
-        return self.encoders["main"].apply(self.side("main", params), batch, key=key)
+        """The main model on a batch as it stands: states and readout to restore by, logits to detect by."""
+        return self.models["main"].apply(self.side("main", params), batch, key=key)
 
     def costs(
         self, rows: int, inputs: int, targets: int, predicted: int, restored: int | None = None
     ) -> tuple[cost.Cost, ...]:
-        """What a batch costs: the auxiliary on it, then the main encoder, whose gradient ends where it begins.
+        """What a batch costs: the auxiliary on it, then the main model, whose gradient ends where it begins.
 
-        The auxiliary predicts `predicted` places of each row, the main encoder restores as many or `restored`.
+        The auxiliary predicts `predicted` places of each row, the main model restores as many or `restored`.
         """
         restored = predicted if restored is None else restored
-        auxiliary = self.encoders["auxiliary"].costs(rows, inputs, targets, predicted)
-        tables, *rest = self.encoders["main"].costs(rows, inputs, targets, restored)
+        auxiliary = self.models["auxiliary"].costs(rows, inputs, targets, predicted)
+        tables, *rest = self.models["main"].costs(rows, inputs, targets, restored)
         return (
             *(self._part("auxiliary", part) for part in auxiliary),
             *(self._part("main", part) for part in (dataclasses.replace(tables, apart=True), *rest)),
@@ -184,7 +200,7 @@ class Pair:
     def _part(self, side: str, part: cost.Cost) -> cost.Cost:
         prefix = f"{side}/({part.prefix})"
         if side == "auxiliary":
-            used = [path for path in self._shared(self.encoders[side].abstract()) if re.fullmatch(part.prefix, path)]
+            used = [path for path in self._shared(self.models[side].abstract()) if re.fullmatch(part.prefix, path)]
             prefix = "|".join([prefix, *(re.escape(f"main/{path}") for path in used)])
         return dataclasses.replace(part, name=f"{side}/{part.name}", prefix=prefix)
 

@@ -137,7 +137,7 @@ def _about(
     """What the store will say of itself; its digest is of all that decides the rows, wherever the files lie."""
     decides = {
         "auxiliary": source["params_digest"] or f"{source['recipe']} {source['stage']} {source['step']}",
-        "model": repr((stage.model.encoders["auxiliary"], stage.model.sharing)),
+        "model": repr((stage.model.models["auxiliary"], stage.model.sharing)),
         "temperature": repr(stage.loss.temperature),
         "data": repr(dataclasses.replace(data, store="", max_epochs=None)),
         "text": {part.name: part.manifest.digest for part in data.open()},

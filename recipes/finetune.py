@@ -126,19 +126,22 @@ def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
     """The model that a task trains, and the handoff from the source's parameters."""
     # Examples are short and of any length, so what the source was trained with needn't serve them.
     trained = stack.altered(start.stage.model, attention="plain")
+    side = "main/" if isinstance(trained, pair.Pair) else ""
+    if isinstance(trained, pair.Pair):
+        trained = trained.models["main"]
     if not _classified(task):
         if trained.kind != task.train.kind:
             raise recipe.Mistake(
                 f"task {task.name!r} writes text with a model of kind {task.train.kind!r}, and {start.folder} holds "
                 f"one of kind {trained.kind!r}; choose a stage that holds one"
             )
-        return trained, recipe.Handoff(source=start.folder)
+        if isinstance(trained, encdec.EncoderDecoder):
+            trained = dataclasses.replace(trained, head=None)
+        return trained, _taken(start, side, rf"(?!{heads.ReplacedToken.name}/).*")
     if isinstance(trained, encdec.EncoderDecoder):
         body = trained.encoder
     elif isinstance(trained, encoder.Encoder):
         body = trained.stack
-    elif isinstance(trained, pair.Pair):
-        body = trained.main
     else:
         raise recipe.Mistake(
             f"task {task.name!r} needs an encoder, and {start.folder} holds a model of kind {trained.kind!r}"
@@ -150,14 +153,15 @@ def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
     else:
         head = heads.SequenceClassification(classes=classes, dropout=task.dropout, pool=task.pool, pooler=task.pooler)
     model = encoder.Encoder(stack=body, head=head, vocabulary=trained.vocabulary, dtype=trained.dtype)
-    side = "main/" if isinstance(trained, pair.Pair) else ""
-    rest = rf"(?!{side}{BODY}).*"
+    return model, _taken(start, side, BODY, fresh=(f"{head.name}/.*",))
+
+
+def _taken(start: Source, side: str, what: str, fresh: tuple[str, ...] = ()) -> recipe.Handoff:
+    """Takes the parameters that match `what` from under `side` of the source, and drops its others if it has any."""
+    rest = rf"(?!{side}{what}$).*"
     other = any(paths.matches(rest, path) for path in start.paths)
-    return model, recipe.Handoff(
-        source=start.folder,
-        take=((BODY, rf"{side}\g<0>"),),
-        fresh=(f"{head.name}/.*",),
-        drop=(rest,) if other else (),
+    return recipe.Handoff(
+        source=start.folder, take=((what, rf"{side}\g<0>"),), fresh=fresh, drop=(rest,) if other else ()
     )
 
 

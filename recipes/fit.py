@@ -123,8 +123,8 @@ def _lengths(stage: recipe.Stage) -> dict[str, int]:
     found = {
         name.split("_")[0]: math.prod(shape[1:]) for name, (shape, _) in spec.items() if name.endswith("_segments")
     }
-    # A stack that goes by another name reads the only side there is.
-    return {side: found.get(side, max(found.values())) for side in stage.model.stacks}
+    # A stack that goes by another name reads the encoder's side.
+    return {side: found[side if side in found else "encoder"] for side in stage.model.stacks}
 
 
 def _streams(stage: recipe.Stage) -> float:

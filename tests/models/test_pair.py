@@ -1,11 +1,12 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import encoder, heads, pair
+from models import encdec, encoder, heads, pair, stack
 
 SHARINGS = [pair.Shared(), pair.Apart(), pair.Disentangled()]
 EVERYTHING = pair.Shared(paths=(r"token_embedder/.*", r"encoder/(position_embedder|embedding_norm)/.*"))
@@ -28,9 +29,9 @@ def test_each_side_is_an_encoder_of_its_own(make, make_batch, make_params, out, 
     model, batch = make(sharing=sharing), make_batch("encoder")
     params = make_params(model)
     for name, run in (("main", model.apply), ("auxiliary", model.generate)):
-        alone = model.encoders[name]
+        alone = model.models[name]
         own = model.side(name, params)
-        assert isinstance(alone, encoder.Encoder) and alone != model.encoders["main" if name != "main" else "auxiliary"]
+        assert isinstance(alone, encoder.Encoder) and alone != model.models["main" if name != "main" else "auxiliary"]
         assert {path: x.shape for path, x in own.items()} == {p: leaf.shape for p, leaf in alone.abstract().items()}
         expected, found = alone.apply(own, batch), run(params, batch)
         np.testing.assert_allclose(found.hidden, expected.hidden, atol=1e-6)
@@ -61,8 +62,57 @@ def test_initial_values_are_those_that_abstract_names(make, sharing):
     assert not np.array_equal(params[f"main/{kernel}"][0], params[f"auxiliary/{kernel}"][0])
 
 
+def test_with_a_decoder_the_main_model_is_an_encoder_decoder_that_detects(make, make_batch, make_params, stacks, out):
+    plain = make(head=heads.ReplacedToken())
+    model = dataclasses.replace(plain, decoder=dataclasses.replace(stacks["bert"], types=0, layers=2))
+    assert (plain.kind, model.kind) == ("encoder", "encdec") and set(model.stacks) - set(plain.stacks) == {"decoder"}
+    params = make_params(model)
+    assert {path for path in params if path not in plain.abstract()} == {p for p in params if p[:13] == "main/decoder/"}
+    batch = make_batch("encdec", length=7) | {"target_positions": np.array([[1, 4, 5], [0, 2, 6]], np.int32)}
+    found, alone = model.apply(params, batch), model.models["main"]
+    assert isinstance(alone, encdec.EncoderDecoder)
+    bare = dataclasses.replace(alone, head=None)
+    own = {path: x for path, x in model.side("main", params).items() if not path.startswith("rtd_head/")}
+    everywhere = bare.apply(own, {name: x for name, x in batch.items() if name != "target_positions"})
+    at = batch["target_positions"][..., None]
+    np.testing.assert_allclose(found.hidden, np.take_along_axis(everywhere.hidden, at, axis=1), atol=1e-5)
+    # The encoder and its head are those of the pair without a decoder.
+    detected = plain.apply({path: params[path] for path in plain.abstract()}, batch)
+    np.testing.assert_allclose(found.logits, detected.logits, atol=1e-5)
+    assert found.logits.shape == (2, 7) and np.ptp(found.logits) > 0.1
+
+
+def test_the_compiler_counts_a_pair_with_a_decoder_the_same(make_batch):
+    """Both forward passes; XLA counts causal attention whole, and elementwise work too."""
+    body = stack.Stack(
+        layers=2, width=128, heads=4, mlp=256, activation="relu", norm="rmsnorm", positions="none", unroll=2
+    )
+    model = pair.Pair(
+        main=body,
+        decoder=body,
+        auxiliary=dataclasses.replace(body, layers=1),
+        generator=heads.MaskedLM(dense=False),
+        head=heads.ReplacedToken(),
+        vocabulary=61,
+    )
+    batch = make_batch("encdec", rows=2, length=32, targets=32) | {"target_positions": np.zeros((2, 5), np.int32)}
+    params = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in model.abstract().items()}
+
+    def forward(params, batch):
+        outputs = model.generate(params, batch), model.apply(params, batch)
+        return [output.readout.logits(output.hidden) for output in outputs], outputs[1].logits
+
+    counted = jax.jit(forward).lower(params, batch).compile().cost_analysis()["flops"]
+    parts = model.costs(rows=2, inputs=32, targets=32, predicted=5)
+    for path in params:
+        assert any(re.fullmatch(part.prefix, path) for part in parts), path
+    causal = 2 * 4 * 2 * 32 * 32 / 2 * 128
+    assert counted == pytest.approx(sum(part.forward_flops for part in parts) + causal, rel=0.04)
+    assert sum(part.forward_flops for part in parts if "decoder" in part.name) > 0.3 * counted
+
+
 def test_two_heads_give_what_each_gives_alone(make, make_batch, make_params):
-    model = make().encoders["main"]
+    model = make().models["main"]
     params, batch = make_params(model), make_batch("encoder")
     both = model.apply(params, batch)
     for head, path in ((heads.MaskedLM(dense=False), "rtd_head"), (heads.ReplacedToken(dense=False), "mlm_head")):
@@ -92,5 +142,9 @@ def test_bad_pairs_are_refused(make, stacks):
         make(auxiliary=narrow, sharing=pair.Disentangled())
     with pytest.raises(ValueError, match=r"token_embedder/embedding is shared and has shape \(61, 12\)"):
         make(auxiliary=narrow).abstract()
+    with pytest.raises(
+        ValueError, match="decoder restores tokens and head RestoreAndDetect does too; give ReplacedToken"
+    ):
+        make(decoder=dataclasses.replace(stacks["bert"], types=0))
     with pytest.raises(ValueError, match="'token_embeder/.*' matches no parameter"):
         make(sharing=pair.Shared(paths=("token_embeder/.*",))).abstract()

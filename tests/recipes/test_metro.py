@@ -245,7 +245,7 @@ def test_the_main_encoder_alone_has_the_same_sums_on_corrupted_text(batch, varia
     expected = jax.jit(lambda params: loss(model, params, batch, key))(params)
     read = loss.corrupt(model, params, batch, key)
     assert (read != batch["encoder_inputs"]).sum() >= 5
-    main, corrupted = model.encoders["main"], {**batch, "encoder_inputs": read}
+    main, corrupted = model.models["main"], {**batch, "encoder_inputs": read}
     found = jax.jit(lambda params: alone(main, params, corrupted, key))(model.side("main", params))
     assert set(expected) - set(found) == {"mlm", "stat/auxiliary_correct", "stat/auxiliary_entropy", "stat/temperature"}
     for name, value in found.items():

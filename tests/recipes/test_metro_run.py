@@ -156,7 +156,7 @@ def test_the_main_and_the_auxiliary_come_out_as_encoders_with_the_same_logits(ti
         ("main_from_pair", "main", model.apply),
         ("auxiliary_from_pair", "auxiliary", model.generate),
     ):
-        alone = model.encoders[taken]
+        alone = model.models[taken]
         assert isinstance(alone, encoder.Encoder)
         made, there = alone.apply(handed(name, model, alone, values), batch), run_(values, batch)
         np.testing.assert_array_equal(made.hidden, there.hidden)
@@ -170,7 +170,7 @@ def test_a_table_that_is_a_sum_goes_into_a_seq2seq_model_a_fine_tuned_one_and_a_
     model, values, batch = shared(tiny, sharing)
     assert f"main/{pair.TABLE}" not in values and np.abs(values[f"main/{pair.DIFFERENCE}"]).max() > 0.1
     table = values[f"auxiliary/{pair.TABLE}"] + values[f"main/{pair.DIFFERENCE}"]
-    bare = dataclasses.replace(model.encoders["main"], head=None)
+    bare = dataclasses.replace(model.models["main"], head=None)
     states = bare.apply(
         {path: x for path, x in model.side("main", values).items() if "_head" not in path}, batch
     ).hidden
