@@ -47,11 +47,11 @@ def before(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def written(tiny, before):
-    """The store of that stage's text, written without interruption."""
-    out = before / "corrupted"
-    corrupt.corrupt(tiny(name="metro/fast_electra"), "fast_electra", str(out), workdir=str(before), console=QUIET)
-    return out
+def written(store, before):
+    """The store of that stage's text, written by the command without interruption."""
+    line = ONLINE.replace("{store}", store).replace("{out}", str(before / "corrupted"))
+    assert cli.main((line + STAGE.replace("{before}", str(before))).split(" ")) == 0
+    return before / "corrupted"
 
 
 def alone(store, *overrides):
