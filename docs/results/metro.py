@@ -19,23 +19,18 @@ WRITERS = ("mlm_then_seq2seq", "metro_then_seq2seq")
 SEEDS = (0, 1)
 TASKS = ("udpos", "sib200")
 SETTINGS = settings(
-    "LENGTH=64", "STEPS=300", "EVERY=100", "PATIENCE=3", "RATES=(1e-3,)", "SEEDS=3", "BATCH=16",
-    "examples.Examples.limit=500",
+    "LENGTH=64", "STEPS=200", "EVERY=100", "PATIENCE=2", "RATES=(1e-3,)", "SEEDS=3", "BATCH=16",
+    "examples.Examples.limit=300",
 )  # fmt: skip
 """Of fine-tuning; the limit holds for what is learnt, watched and scored alike."""
 
 
 def study(data: pathlib.Path, home: pathlib.Path) -> reproduction.Study:
     """The vocabulary and the token store; the models of each pretraining seed; what is learnt from them."""
-    text = str(data / "pretrain" / "??.txt.gz")
-    words, store = str(home / "vocabulary"), str(home / "store")
     return reproduction.Study(
-        prepare=(
-            ["vocab", text, "--size", "8000", "--sentences", "200000", "--alpha", "0.5", "--out", words],
-            ["store", text, "--vocabulary", words, "--validation", "0.01", "--out", store],
-        ),
+        prepare=reproduction.prepare(data, home),
         trained={
-            seed: ["run", "metro/small/grid", *settings(f"STORE='{store}'", f"SEED={seed}"),
+            seed: ["run", "metro/small/grid", *settings(f"STORE='{home / 'store'}'", f"SEED={seed}"),
                    "--workdir", str(home / f"seed_{seed}")]
             for seed in SEEDS
         },

@@ -33,6 +33,15 @@ class Study:
     scored: Mapping[int, Sequence[Command]] = dataclasses.field(default_factory=dict)
 
 
+def prepare(data: pathlib.Path, home: pathlib.Path, *parts: str) -> tuple[Command, ...]:
+    """The commands for a vocabulary of 8,000 ids and a token store of the text in twelve languages, and of `parts`."""
+    text, words = str(data / "pretrain" / "??.txt.gz"), str(home / "vocabulary")
+    return (
+        ["vocab", text, "--size", "8000", "--sentences", "200000", "--alpha", "0.5", "--out", words],
+        ["store", text, *parts, "--vocabulary", words, "--validation", "0.01", "--out", str(home / "store")],
+    )
+
+
 def settings(*bindings: str) -> list[str]:
     """The bindings as arguments."""
     return [word for binding in bindings for word in ("--set", binding)]

@@ -36,16 +36,12 @@ WAYS = (
 
 def study(data: pathlib.Path, home: pathlib.Path) -> reproduction.Study:
     """The vocabulary and the token store with questions in it; each pretraining seed's base and ways to continue."""
-    text, words, store = str(data / "pretrain" / "??.txt.gz"), str(home / "vocabulary"), str(home / "store")
     asked = [f"qa_{language}=qa:{data / 'tasks' / 'xquad' / language}.jsonl.gz@train" for language in ASKED]
     return reproduction.Study(
-        prepare=(
-            ["vocab", text, "--size", "8000", "--sentences", "200000", "--alpha", "0.5", "--out", words],
-            ["store", text, *asked, "--vocabulary", words, "--validation", "0.01", "--out", store],
-        ),
+        prepare=reproduction.prepare(data, home, *asked),
         trained={
             seed: ["run", "reuse/small/grid",
-                   *settings(f"STORE='{store}'", f"TASKS='{data / 'tasks'}'", f"SEED={seed}"),
+                   *settings(f"STORE='{home / 'store'}'", f"TASKS='{data / 'tasks'}'", f"SEED={seed}"),
                    "--workdir", str(home / f"seed_{seed}")]
             for seed in SEEDS
         },

@@ -43,13 +43,8 @@ SETTINGS = settings(
 
 def study(data: pathlib.Path, home: pathlib.Path) -> reproduction.Study:
     """The vocabulary and the token store; the models of each pretraining seed; what is learnt from them."""
-    text = str(data / "pretrain" / "??.txt.gz")
-    words, store = str(home / "vocabulary"), str(home / "store")
     return reproduction.Study(
-        prepare=(
-            ["vocab", text, "--size", "8000", "--sentences", "200000", "--alpha", "0.5", "--out", words],
-            ["store", text, "--vocabulary", words, "--validation", "0.01", "--out", store],
-        ),
+        prepare=reproduction.prepare(data, home),
         trained={seed: pretrain(home, seed) for seed in SEEDS},
         scored={seed: finetune(data, home, seed) for seed in SEEDS},
     )
