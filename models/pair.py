@@ -89,14 +89,16 @@ class Pair:
     @property
     def models(self) -> dict[str, encoder.Encoder | encdec.EncoderDecoder]:
         """The two as models of their own, "main" and "auxiliary"."""
-        both = {"vocabulary": self.vocabulary}
-        own = both | {"head": self.head, "dtype": self.dtype}
+        many, dtype = self.vocabulary, self.dtype
         if self.decoder is None:
-            main = encoder.Encoder(stack=self.main, **own)
+            main = encoder.Encoder(stack=self.main, head=self.head, vocabulary=many, dtype=dtype)
         else:
-            main = encdec.EncoderDecoder(encoder=self.main, decoder=self.decoder, **own)
+            assert isinstance(self.head, heads.ReplacedToken | None)
+            main = encdec.EncoderDecoder(
+                encoder=self.main, decoder=self.decoder, head=self.head, vocabulary=many, dtype=dtype
+            )
         auxiliary = encoder.Encoder(
-            stack=self.auxiliary, head=self.generator, dtype=self.auxiliary_dtype or self.dtype, **both
+            stack=self.auxiliary, head=self.generator, vocabulary=many, dtype=self.auxiliary_dtype or dtype
         )
         return {"main": main, "auxiliary": auxiliary}
 

@@ -1,13 +1,15 @@
-"""What a pair of encoders minimises (models/pair.py): the auxiliary fills masked places, the main one sees through it.
+"""What a pair of models minimises (models/pair.py): the auxiliary fills masked places, the main one sees through it.
 
 One step: the auxiliary predicts the tokens at the targets of a masked batch; a token is drawn from each prediction and
 written where the mask was; the main encoder reads that, says of each token whether it was replaced, and restores the
-originals. A token drawn that equals the original counts as original. The draws are integers: no gradient passes them.
+originals, by a head or a decoder. A token drawn that equals the original counts as original. The draws are integers: no
+gradient passes them.
 
     loss = mlm * L_mlm / targets + clm * L_clm / targets + rtd * L_rtd / tokens
 
-ELECTRA (arXiv:2003.10555) detects alone; COCO-LM (arXiv:2102.08473) and METRO (arXiv:2204.06644) restore as well; in
-Fast-ELECTRA (arXiv:2310.07347) the auxiliary is frozen and its loss left out.
+ELECTRA (arXiv:2003.10555) detects alone; COCO-LM (arXiv:2102.08473) and METRO (arXiv:2204.06644) restore as well,
+METRO-T0 (arXiv:2305.12567) by a decoder; in Fast-ELECTRA (arXiv:2310.07347) the auxiliary is frozen and its loss left
+out.
 """
 
 import dataclasses
@@ -90,9 +92,13 @@ class Metro(denoised.Denoised):
         model = stage.model
         if not isinstance(model, pair.Pair):
             return [f"loss Metro trains a Pair and the model is {type(model).__name__}; give it a Pair"]
+        if model.decoder is not None and not isinstance(self.clm, AtTargets):
+            return [f"loss Metro has clm = {self.clm} and the Pair's decoder restores at the targets; give AtTargets()"]
         found = self.unfit(model, restoring=model.restoring, detecting=model.detecting)
         if "target_positions" not in stage.data.spec(stage.batch):
-            found.append("loss Metro reads masked batches and the data gives no target_positions; use MaskedLM")
+            found.append(
+                "loss Metro reads masked batches and the data gives no target_positions; use MaskedLM or RestoreText"
+            )
         if isinstance(stage.data, corrupted.Corrupted):
             found.append("loss Metro corrupts what it reads and the data is corrupted already; train by Denoised")
         return found + _frozen_problems(self, stage)

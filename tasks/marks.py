@@ -33,7 +33,7 @@ def sides(found: survey.Survey, row: int) -> dict[str, list[Mark]]:
     if "encoder_inputs" in batch:
         notes = _notes(batch, spelling)
         made["inputs"] = _marks(batch["encoder_inputs"], batch["encoder_segments"], spelling, notes)
-    if "decoder_segments" in batch:
+    if "decoder_segments" in batch and "target_positions" not in batch:
         given = (batch["weights"] == 0) & (batch["decoder_segments"] > 0)
         made["targets"] = _marks(batch["targets"], batch["decoder_segments"], spelling, {}, given)
     elif np.ndim(batch["targets"]) == 0:
@@ -43,10 +43,10 @@ def sides(found: survey.Survey, row: int) -> dict[str, list[Mark]]:
 
 def _notes(batch: dict[str, np.ndarray], spelling: survey.Spelling) -> dict[int, tuple[str, str]]:
     """Returns position to (style, what is wanted there) for the positions of an encoder that carry loss."""
-    if "decoder_segments" in batch or np.ndim(batch["targets"]) == 0:
+    if np.ndim(batch["targets"]) == 0:
         return {}
     if "target_positions" not in batch:
-        at = np.flatnonzero(batch["weights"] > 0).tolist()
+        at = [] if "decoder_segments" in batch else np.flatnonzero(batch["weights"] > 0).tolist()
         return {place: ("label", str(batch["targets"][place])) for place in at}
     notes = {}
     for place, wanted, weight in zip(*(batch[n].tolist() for n in ("target_positions", "targets", "weights"))):

@@ -3,7 +3,7 @@
 Each is one numpy function from (rows of tokens, random numbers) to a batch of the contract, with its rates as fields.
 """
 
-from tasks import denoising, masking, mixing, objective, prefix, spans
+from tasks import denoising, masking, mixing, objective, prefix, restoring, spans
 
 Objective = objective.Objective
 MaskedLM = masking.MaskedLM
@@ -11,6 +11,7 @@ SpanCorruption = spans.SpanCorruption
 Denoise = denoising.Denoise
 CausalLM = prefix.CausalLM
 PrefixLM = prefix.PrefixLM
+RestoreText = restoring.RestoreText
 Mixture = mixing.Mixture
 
-__all__ = ["CausalLM", "Denoise", "MaskedLM", "Mixture", "Objective", "PrefixLM", "SpanCorruption"]
+__all__ = ["CausalLM", "Denoise", "MaskedLM", "Mixture", "Objective", "PrefixLM", "RestoreText", "SpanCorruption"]

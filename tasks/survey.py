@@ -126,7 +126,7 @@ class Survey:
 
     def _left_out(self, data: blends.Blend) -> float:
         """Returns the share of the windows' text that is neither read nor written, for want of room."""
-        if "decoder_segments" not in self.batch:
+        if "decoder_segments" not in self.batch or "target_positions" in self.batch:
             return 0.0
         plain = dataclasses.replace(data, objective=objectives.CausalLM(), inputs=data.window(), targets=0)
         # The same windows, as they are in the store.

@@ -77,6 +77,17 @@ def test_short_rows_pad_the_slots_behind(special):
         assert made["encoder_inputs"][0] == made["targets"][0]
 
 
+def test_beside_the_masks_the_decoder_reads_the_text_one_place_to_the_right(rows, special):
+    plain, made = (run(kind(rate=0.3), rows, special, 280) for kind in (objectives.MaskedLM, objectives.RestoreText))
+    for row, masked, both in zip(rows, plain, made, strict=True):
+        assert both.keys() - masked.keys() == {f"decoder_{name}" for name in ("inputs", "segments", "positions")}
+        assert all((both[name] == masked[name]).all() for name in masked)
+        expected = np.concatenate([np.append(special.start, piece[:-1]) for piece in row])
+        assert (both["decoder_inputs"][:256] == expected).all() and (both["decoder_inputs"][256:] == special.pad).all()
+        for name in ("segments", "positions"):
+            assert (both[f"decoder_{name}"] == both[f"encoder_{name}"]).all()
+
+
 def test_problems_name_what_the_vocabulary_lacks():
     plain = specials.Specials(size=50)
     (problem,) = objectives.MaskedLM().problems(inputs=64, targets=0, specials=plain)

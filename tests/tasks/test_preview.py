@@ -47,8 +47,9 @@ def test_spans_are_shown_with_their_sentinels(store):
     assert "<extra_id_0>" in written and "1▸" in written and "row 1 · " in written
 
 
-def test_every_masked_position_tells_what_is_wanted(store):
-    data = make(store, objectives.MaskedLM(rate=0.3))
+@pytest.mark.parametrize("kind", [objectives.MaskedLM, objectives.RestoreText])
+def test_every_masked_position_tells_what_is_wanted(store, kind):
+    data = make(store, kind(rate=0.3))
     found = survey.take(data, rows=8)
     made = marks.sides(found, 0)["inputs"]
     fates = [mark for mark in made if mark.style in ("mask", "random", "kept")]
@@ -102,6 +103,7 @@ def test_figures(store):
     ("objective", "targets", "rate"),
     [
         (objectives.MaskedLM(rate=0.25), 0, 0.25),
+        (objectives.RestoreText(rate=0.25), 0, 0.25),
         (objectives.Denoise(density=0.3), 96, 0.3),
         (objectives.Denoise(density=0.3, replacement="mask"), 96, 0.3),
         (objectives.PrefixLM(low=0.6, high=0.6), 96, 0.4),
