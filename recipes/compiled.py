@@ -1,5 +1,6 @@
 """A stage's train step, compiled for a slice of TPUs that isn't at hand: what fits, what it does, how long it takes."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -8,7 +9,7 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from recipes import topology as topologies
 
 CACHE = "BATON_TOPOLOGY_CACHE"
 """The environment variable that names the folder of results; `~/.cache/baton/topology` without it."""
-FORMAT = 1
+FORMAT = 2
 """Of what is kept; another counts as absent."""
 
 
@@ -53,7 +54,22 @@ def lower(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology)
     batch = {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=mesh.rows(over)) for name, (shape, dtype) in spec.items()
     }
-    return step.lower_train(shaped, of.rules, layout, batch), layout
+    with _placeless():
+        return step.lower_train(shaped, of.rules, layout, batch), layout
+
+
+@contextlib.contextmanager
+def _placeless() -> Iterator[None]:
+    """Inside, programs are lowered without the files and lines that they come from.
+
+    A kernel carries them in what is compiled: what is kept would be of one folder and one state of the comments.
+    """
+    limit = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
 def measure(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> dict[str, Any]:
