@@ -1,6 +1,7 @@
 """A plan tells what will happen and what it costs, on shapes alone."""
 
 import json
+import math
 
 import pytest
 
@@ -100,6 +101,29 @@ UNITS = {  # facts of Soltan et al. 2023, recalled; the arithmetic closes exactl
 def test_the_ten_models_of_the_first_paper_cost_what_it_says(name):
     planned = plan.make(config.load(f"soltan2023/{name}").value)
     assert round(planned.totals["training_units"], 2) == UNITS[name] and not planned.problems
+
+
+METRO = {  # of the main encoder: in its layers, and with its token table and heads; then the auxiliary's own; millions
+    "base": (85, 183, 29),
+    "base_plus_plus": (85, 183, 29),
+    "large": (302, 434, 52),
+    "large_plus_plus": (302, 434, 77),
+    "xl": (1360, 1557, 342),
+    "xxl": (5438, 5831, 1369),
+}
+
+
+@pytest.mark.parametrize("name", METRO)
+def test_the_sizes_of_metro_have_the_parameters_that_their_files_say(name):
+    """The paper's largest has 5.4 billion (found): the layers' sum, where the token table is left out."""
+    loaded = config.load(f"metro/{name}", [STORE]).value
+    leaves, planned = loaded.stages[0].model.abstract(), plan.make(loaded, devices=256)
+    layers, main, auxiliary = (
+        sum(math.prod(leaf.shape) for path, leaf in leaves.items() if path.startswith(prefix))
+        for prefix in ("main/encoder/", "main/", "auxiliary/")
+    )
+    assert tuple(round(count / 1e6) for count in (layers, main, auxiliary)) == METRO[name]
+    assert planned.stages[0]["params"] == main + auxiliary and not planned.problems
 
 
 def test_a_kernel_is_planned_where_it_serves_and_refused_where_its_length_does_not_fit(planned):
