@@ -93,10 +93,23 @@ def program(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topolog
     return lower(of, stage, topology)[0].compile().as_text()
 
 
+_EFFORTS = (
+    "jax_optimization_level",
+    "jax_memory_fitting_level",
+    "jax_exec_time_optimization_effort",
+    "jax_memory_fitting_effort",
+)
+"""Settings of JAX's that say how hard the compiler tries: another program comes out."""
+_NUMBER = re.compile(r"dense<[-+.\w]+> : tensor<f32>")
+"""A rate, a decay, the steps of a schedule: programs that differ in these alone hold, do and send the same."""
+
+
 def _file(text: str, topology: topologies.Topology) -> pathlib.Path:
+    text = _NUMBER.sub("number", text)
     folder = pathlib.Path(os.environ.get(CACHE, os.path.expanduser("~/.cache/baton/topology")))
     versions = [FORMAT, topology.name, jax.__version__, topologies.version()]
-    return folder / (hashlib.sha256(json.dumps([text, *versions]).encode()).hexdigest() + ".json")
+    efforts = [str(getattr(jax.config, name)) for name in _EFFORTS]
+    return folder / (hashlib.sha256(json.dumps([text, *versions, *efforts]).encode()).hexdigest() + ".json")
 
 
 def _compile(lowered: Any, topology: topologies.Topology) -> dict[str, Any]:
