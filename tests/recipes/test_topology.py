@@ -111,6 +111,21 @@ def test_the_bound_is_the_longest_side_and_never_above_the_peak():
     assert roofline.estimate(hidden, chip, model_flops=8 * 100e12, devices=8).mfu == pytest.approx(1.0)
 
 
+def test_what_is_kept_goes_by_the_effort_and_not_by_rates(monkeypatch):
+    monkeypatch.setattr(topology, "version", lambda: "any")
+    texts = [
+        f"dense<{rate}> : tensor<f32>, dense<{count}> : tensor<i32>"
+        for rate, count in (("3.0e-4", 12), ("0.1", 12), ("0.1", 24))
+    ]
+    first, rate, count = (compiled._file(text, topology.parse("v5e:2x4")) for text in texts)
+    assert first == rate != count
+    jax.config.update("jax_optimization_level", "O1")
+    try:
+        assert compiled._file(texts[0], topology.parse("v5e:2x4")) != first
+    finally:
+        jax.config.update("jax_optimization_level", "UNKNOWN")
+
+
 def test_settings_are_pruned_by_what_they_must_hold():
     of = config.load("t5_1_1_xxl", [STORE]).value
     small = fit.settings(of, of.stages[0], topology.parse("v5e:2x2"))
