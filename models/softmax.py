@@ -5,7 +5,7 @@ the gradient of a token's loss is known as soon as its logits are. So under diff
 gradients too, chunk by chunk, and the backward pass only scales them (Hsu et al. 2024, Liger Kernel, arXiv:2410.10989).
 
 Where rows lie on several devices, each sums the kernel's gradient over its own rows in all chunks; the sums are added
-up once, at the end.
+up once, at the end. Where devices share a row, each takes its own stretch of it: the stretches are rows from then on.
 
 Shapes: B batch, M targets a row, D width, V vocabulary, n chunks of m targets a row each, G parts of the rows.
 """
@@ -26,6 +26,8 @@ class _Options(NamedTuple):
     z_loss: float
     label_smoothing: float
     chunk: int
+    names: tuple[str, ...]
+    """The logical axes over whose devices the rows are spread."""
 
 
 def cross_entropy(
@@ -65,20 +67,40 @@ def cross_entropy(
       ValueError: shapes differ, or an option is out of range.
     """
     _check(hidden, targets, weights, label_smoothing, chunk)
-    options = _Options(readout.scale, z_loss, label_smoothing, chunk)
     shape = targets.shape
     rows = shape[0] if len(shape) > 1 else 1
+    length, across, along = targets.size // rows, placing.parts("batch"), placing.parts("length")
+    apart = along > 1 and rows % across == 0 and length % along == 0
+    grid = (across, rows // across, along, length // along) if apart else (1, rows, 1, length)
+    names = ("batch", "length") if apart else ("batch",)
+    options = _Options(readout.scale, z_loss, label_smoothing, chunk, names)
     summed: Any = _summed(
         options,
-        hidden.reshape(rows, -1, hidden.shape[-1]),
+        _fold(hidden.reshape(rows, -1, hidden.shape[-1]), grid, names),
         readout.kernel,
         readout.bias,
-        targets.reshape(rows, -1),
-        weights.reshape(rows, -1),
-        None if draw is None else quantile.Draw(*(x.reshape(rows, -1) for x in draw)),
+        _fold(targets.reshape(rows, -1), grid, names),
+        _fold(weights.reshape(rows, -1), grid, names),
+        None if draw is None else quantile.Draw(*(_fold(x.reshape(rows, -1), grid, names) for x in draw)),
     )
     total, tokens = summed
-    return total, {name: lax.stop_gradient(value.reshape(shape)) for name, value in tokens.items()}
+    return total, {name: lax.stop_gradient(_unfold(value, grid).reshape(shape)) for name, value in tokens.items()}
+
+
+def _fold(x: Array, grid: tuple[int, ...], names: tuple[str, ...]) -> Array:
+    """[B, M, ...] -> [B s, M / s, ...]: the s stretches of every row as rows, those of a device side by side."""
+    if grid[2] == 1:
+        return x
+    x = x.reshape(*grid, *x.shape[2:]).swapaxes(1, 2)
+    return placing.first(x.reshape(-1, *x.shape[3:]), *names)
+
+
+def _unfold(x: Array, grid: tuple[int, ...]) -> Array:
+    """The inverse of `_fold`, of what each token did."""
+    if grid[2] == 1:
+        return x
+    across, rows, along, length = grid
+    return x.reshape(across, along, rows, length).swapaxes(1, 2)
 
 
 def _check(hidden: Array, targets: Array, weights: Array, label_smoothing: float, chunk: int):
@@ -115,21 +137,26 @@ def _forward(options: _Options, hidden, kernel, bias, targets, weights, draw):
         grad = _gradient(options, piece, softmax)
         total = total + jnp.sum(losses * piece.weights)
         if grad_bias is not None:
-            grad_bias = grad_bias + jnp.sum(_apart(grad), axis=(1, 2))
+            grad_bias = grad_bias + jnp.sum(_apart(options, grad), axis=(1, 2))
         grad = (grad * options.scale if options.scale != 1 else grad).astype(hidden.dtype)
         grad_hidden = layers.dot(grad, compact, (((2,), (0,)), ((), ())))
         # Not through + on a fresh zero: a single chunk, the usual case on a small machine, then needs no addition.
-        product = jnp.einsum("gbmv,gbmd->gvd", _apart(grad), _apart(piece.hidden), preferred_element_type=jnp.float32)
+        product = jnp.einsum(
+            "gbmv,gbmd->gvd",
+            _apart(options, grad),
+            _apart(options, piece.hidden),
+            preferred_element_type=jnp.float32,
+        )
         grad_kernel = product if grad_kernel is None else grad_kernel + product
         return (total, grad_kernel, grad_bias), (tokens, losses, grad_hidden)
 
     pieces = _split(options, hidden, targets, weights, draw)
     single = pieces.targets.shape[0] == 1
-    parts = _parts(hidden.shape[0])
+    parts = _parts(options, hidden.shape[0])
     start = (
         jnp.zeros((), jnp.float32),
-        None if single else placing.first(jnp.zeros((parts, *kernel.shape), jnp.float32), "batch"),
-        None if bias is None else placing.first(jnp.zeros((parts, *bias.shape), jnp.float32), "batch"),
+        None if single else placing.first(jnp.zeros((parts, *kernel.shape), jnp.float32), *options.names),
+        None if bias is None else placing.first(jnp.zeros((parts, *bias.shape), jnp.float32), *options.names),
     )
     (total, *grads), made = _over_chunks(step, start, pieces)
     grad_kernel, grad_bias = (None if grad is None else grad.sum(axis=0) for grad in grads)
@@ -211,7 +238,7 @@ def _gradient(options: _Options, piece: _Piece, softmax: _Softmax) -> Array:
 def _split(options: _Options, hidden: Array, targets: Array, weights: Array, draw: quantile.Draw | None) -> _Piece:
     """Chunks [n, B, m, ...]: cut along a row's targets and not along the rows, which may lie on different devices."""
     rows, length = targets.shape
-    count = max(1, -(-length // max(1, options.chunk * _parts(rows) // rows)))
+    count = max(1, -(-length // max(1, options.chunk * _parts(options, rows) // rows)))
     size = -(-length // count)
 
     def cut(x: Array, fill: str = "constant") -> Array:
@@ -223,15 +250,15 @@ def _split(options: _Options, hidden: Array, targets: Array, weights: Array, dra
     return _Piece(cut(hidden), cut(targets), cut(weights), drawn)
 
 
-def _parts(rows: int) -> int:
+def _parts(options: _Options, rows: int) -> int:
     """How many devices have rows of their own."""
-    parts = placing.parts("batch")
+    parts = placing.parts(*options.names)
     return parts if rows % parts == 0 else 1
 
 
-def _apart(x: Array) -> Array:
+def _apart(options: _Options, x: Array) -> Array:
     """[B, ...] -> [G, B / G, ...], each part on its device."""
-    return placing.first(x.reshape(_parts(x.shape[0]), -1, *x.shape[1:]), "batch")
+    return placing.first(x.reshape(_parts(options, x.shape[0]), -1, *x.shape[1:]), *options.names)
 
 
 def _join(x: Array, length: int) -> Array:

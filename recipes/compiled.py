@@ -1,5 +1,6 @@
 """A stage's train step, compiled for a slice of TPUs that isn't at hand: what fits, what it does, how long it takes."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -8,7 +9,7 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from recipes import topology as topologies
 
 CACHE = "BATON_TOPOLOGY_CACHE"
 """The environment variable that names the folder of results; `~/.cache/baton/topology` without it."""
-FORMAT = 1
+FORMAT = 2
 """Of what is kept; another counts as absent."""
 
 
@@ -53,7 +54,22 @@ def lower(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology)
     batch = {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=mesh.rows(over)) for name, (shape, dtype) in spec.items()
     }
-    return step.lower_train(shaped, of.rules, layout, batch), layout
+    with _placeless():
+        return step.lower_train(shaped, of.rules, layout, batch), layout
+
+
+@contextlib.contextmanager
+def _placeless() -> Iterator[None]:
+    """Inside, programs are lowered without the files and lines that they come from.
+
+    A kernel carries them in what is compiled: what is kept would be of one folder and one state of the comments.
+    """
+    limit = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
 def measure(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> dict[str, Any]:
@@ -77,10 +93,23 @@ def program(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topolog
     return lower(of, stage, topology)[0].compile().as_text()
 
 
+_EFFORTS = (
+    "jax_optimization_level",
+    "jax_memory_fitting_level",
+    "jax_exec_time_optimization_effort",
+    "jax_memory_fitting_effort",
+)
+"""Settings of JAX's that say how hard the compiler tries: another program comes out."""
+_NUMBER = re.compile(r"dense<[-+.\w]+> : tensor<f32>")
+"""A rate, a decay, the steps of a schedule: programs that differ in these alone hold, do and send the same."""
+
+
 def _file(text: str, topology: topologies.Topology) -> pathlib.Path:
+    text = _NUMBER.sub("number", text)
     folder = pathlib.Path(os.environ.get(CACHE, os.path.expanduser("~/.cache/baton/topology")))
     versions = [FORMAT, topology.name, jax.__version__, topologies.version()]
-    return folder / (hashlib.sha256(json.dumps([text, *versions]).encode()).hexdigest() + ".json")
+    efforts = [str(getattr(jax.config, name)) for name in _EFFORTS]
+    return folder / (hashlib.sha256(json.dumps([text, *versions, *efforts]).encode()).hexdigest() + ".json")
 
 
 def _compile(lowered: Any, topology: topologies.Topology) -> dict[str, Any]:

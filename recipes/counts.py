@@ -123,8 +123,11 @@ def traffic(line: hlo.Instruction, lines: Lines, program: hlo.Program) -> float:
     operands = [sum(shape.bytes for shape in lines[name].shapes if shape.main) for name in line.operands]
     if line.operation == "dynamic-update-slice":
         return 2.0 * operands[1]
-    if line.operation in ("dynamic-slice", "slice", "gather") or line.operation.startswith("slice-start"):
+    if line.operation in ("dynamic-slice", "slice", "gather"):
         return 2.0 * min(written, sum(operands))
+    if line.operation == "slice-start":
+        # Its result names the operand, the slice and a flag: what moves is the slice, out of and into main memory.
+        return float(line.shapes[1].bytes * ((operands[0] > 0) + line.shapes[1].main))
     if line.operation in ("copy-start", "async-start"):
         # Its result names the operand, the copy and a flag: what moves is the operand, from or to main memory.
         return float(max(operands, default=0) or written)
@@ -135,22 +138,33 @@ def traffic(line: hlo.Instruction, lines: Lines, program: hlo.Program) -> float:
     total = 0.0
     for inner in inside.values():
         if inner.operation == "parameter" and operands[int(inner.literal)]:
-            total += _read(inner.name, operands[int(inner.literal)], inside)
+            total += _read(inner.name, operands[int(inner.literal)], inside, program)
         if inner.operation == "dynamic-update-slice" and inner.shapes[0].bytes <= written:
             written -= inner.shapes[0].bytes - inside[inner.operands[1]].shapes[0].bytes
     return total + written
 
 
-def _read(name: str, whole: float, inside: Lines) -> float:
-    """How much of a fused operand is read: what slices take of it, nothing where it is written into."""
-    users = [line for line in inside.values() if name in line.operands]
-    if users and all(line.operation == "dynamic-slice" and line.operands[0] == name for line in users):
-        return sum(line.shapes[0].bytes for line in users)
-    if users and all(line.operation == "dynamic-update-slice" and line.operands[0] == name for line in users):
-        return 0.0
-    if len(users) == 1 and users[0].operation == "bitcast":
-        return _read(users[0].name, whole, inside)
-    return whole
+def _read(name: str, whole: float, inside: Lines, program: hlo.Program) -> float:
+    """How much of a fused operand is read: what slices take of it, in fusions within too; nothing where it is written.
+
+    What several users take counts for each of them, up to the whole.
+    """
+    total = 0.0
+    for line in inside.values():
+        if name not in line.operands:
+            continue
+        if line.operation == "dynamic-slice" and line.operands[0] == name:
+            total += line.shapes[0].bytes
+        elif line.operation == "bitcast":
+            total += _read(line.name, whole, inside, program)
+        elif line.operation == "fusion":
+            within = program.computations[str(line.called("calls"))]
+            places = {str(place) for place, operand in enumerate(line.operands) if operand == name}
+            parameters = [one.name for one in within.values() if one.operation == "parameter" and one.literal in places]
+            total += sum(_read(one, whole, within, program) for one in parameters)
+        elif line.operation != "dynamic-update-slice" or line.operands[0] != name:
+            return whole
+    return min(total, whole)
 
 
 def _collective(

@@ -28,6 +28,21 @@ def test_in_bfloat16_the_kernel_keeps_a_float32_gradient():
     np.testing.assert_array_equal(grad, 300.0)  # 300 is not a bfloat16 number
 
 
+def test_rounding_before_the_conversion_leaves_every_value_as_it_is():
+    upper = np.arange(1 << 16, dtype=np.uint32) << 16
+    bits = np.concatenate([upper | lower for lower in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF)])
+    x = bits.view(np.float32)
+    plain, rounded = (np.asarray(f(x)) for f in (lambda x: jnp.asarray(x).astype(jnp.bfloat16), rounding))
+    number = ~np.isnan(x)
+    np.testing.assert_array_equal(plain.view(np.uint16)[number], rounded.view(np.uint16)[number])
+    assert np.isnan(rounded[~number].astype(np.float32)).all()
+    assert "reduce_precision" in str(jax.make_jaxpr(rounding)(x)), "the two sides differ"
+
+
+def rounding(x):
+    return layers._rounded(jnp.dtype(jnp.bfloat16), jnp.asarray(x))
+
+
 @pytest.mark.parametrize("name", stack.ACTIVATIONS)
 def test_activations(name):
     x = np.linspace(-3, 3, 13).astype(np.float32)

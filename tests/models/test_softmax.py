@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import readout, softmax
+from models import placing, readout, softmax
+from recipes import counts
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 4, 23, 16, 97
 
@@ -162,6 +163,29 @@ def test_rows_on_eight_devices_stay_there(case):
     assert "all-gather" not in compiled.as_text(), "a chunk must not fetch rows of other devices"
     got = compiled(*jax.device_put(arguments, list(shardings)))
     assert len(got[1][2].sharding.device_set) == 8
+    want = jax.jit(gradient)(*arguments)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, want)
+
+
+def test_devices_that_share_a_row_take_a_stretch_of_it_each(case):
+    rows, length = 2 * ROWS, LENGTH + 1
+    wide = {name: np.concatenate([x, x[:, :1]], axis=1) for name, x in case.items() if name not in ("kernel", "bias")}
+    wide = {name: np.concatenate([x, x]) for name, x in wide.items()}
+    mesh = jax.make_mesh((2, 4), ("data", "sequence"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    split, whole = jax.NamedSharding(mesh, jax.P("data", "sequence")), jax.NamedSharding(mesh, jax.P())
+    arguments = [case["kernel"], case["bias"], *(wide[name] for name in ("hidden", "weights", "targets"))]
+    shardings = (whole, whole, split, split, split)
+
+    def loss(*arguments):
+        return _chunked(*arguments, chunk=8)
+
+    gradient = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
+    with placing.rules(mesh, (("batch", "data"), ("length", "sequence"))):
+        compiled = jax.jit(gradient, in_shardings=shardings).lower(*arguments).compile()
+        got = compiled(*jax.device_put(arguments, list(shardings)))
+    text = compiled.as_text()
+    assert not any(kind in text for kind in ("all-gather(", "all-to-all(", "collective-permute(")), "nothing moves"
+    assert counts.count(text).flops == 3 * 2 * rows * length * WIDTH * VOCABULARY / 8
     want = jax.jit(gradient)(*arguments)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, want)
 

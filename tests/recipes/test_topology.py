@@ -75,6 +75,33 @@ ENTRY %main (a: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
     assert counts.count(text, once=True).dcn == 8 * 128 * 4
 
 
+def test_a_slice_counts_as_the_slice_in_fusions_within_fusions_too_and_ahead_of_its_use():
+    text = """
+%cut (p: f32[12,8,128], i: s32[]) -> f32[8,128] {
+  %p = f32[12,8,128]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %one = f32[1,8,128]{2,1,0} dynamic-slice(%p, %i, %zero, %zero), dynamic_slice_sizes={1,8,128}
+  ROOT %out = f32[8,128]{1,0} bitcast(%one)
+}
+%fused (p: f32[12,8,128], i: s32[]) -> f32[8,128] {
+  %p = f32[12,8,128]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %layer = f32[8,128]{1,0} fusion(%p, %i), kind=kLoop, calls=%cut
+  ROOT %twice = f32[8,128]{1,0} add(%layer, %layer)
+}
+ENTRY %main (p: f32[12,8,128], i: s32[]) -> f32[8,128] {
+  %p = f32[12,8,128]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %ahead = ((f32[12,8,128]{2,1,0}), f32[3,8,128]{2,1,0:S(1)}, s32[]{:S(2)}) slice-start(%p), slice={[0:3], [0:8], [0:128]}
+  %near = f32[3,8,128]{2,1,0:S(1)} slice-done(%ahead)
+  ROOT %out = f32[8,128]{1,0} fusion(%p, %i), kind=kLoop, calls=%fused
+}
+"""
+    layer, index = 8 * 128 * 4, 4
+    assert counts.count(text).bytes == 3 * layer + (layer + index) + layer
+
+
 def test_the_bound_is_the_longest_side_and_never_above_the_peak():
     chip = chips.CHIPS["v5e"]
     found = counts.Counts(flops=197e12, bytes=819e9 * 2, ici=0.0)
@@ -82,6 +109,21 @@ def test_the_bound_is_the_longest_side_and_never_above_the_peak():
     assert (bound.bound, bound.seconds) == ("hbm", 2.0) and bound.mfu == pytest.approx(100 / 197 / 2)
     hidden = dataclasses.replace(found, bytes=0.0, flops=0.0, unknown=["a kernel"])
     assert roofline.estimate(hidden, chip, model_flops=8 * 100e12, devices=8).mfu == pytest.approx(1.0)
+
+
+def test_what_is_kept_goes_by_the_effort_and_not_by_rates(monkeypatch):
+    monkeypatch.setattr(topology, "version", lambda: "any")
+    texts = [
+        f"dense<{rate}> : tensor<f32>, dense<{count}> : tensor<i32>"
+        for rate, count in (("3.0e-4", 12), ("0.1", 12), ("0.1", 24))
+    ]
+    first, rate, count = (compiled._file(text, topology.parse("v5e:2x4")) for text in texts)
+    assert first == rate != count
+    jax.config.update("jax_optimization_level", "O1")
+    try:
+        assert compiled._file(texts[0], topology.parse("v5e:2x4")) != first
+    finally:
+        jax.config.update("jax_optimization_level", "UNKNOWN")
 
 
 def test_settings_are_pruned_by_what_they_must_hold():
@@ -128,6 +170,6 @@ def test_t5_base_stays_small_and_xxl_is_refused_on_four_chips():
     sets = [STORE, "BATCH=128", "Mesh.data=-1", "encoder/stack.Stack.attention='bucketed'"]
     base = config.load("t5_1_1_base", sets).value
     (one,) = sliceplan.of_stages(base, [topology.parse("v5e:2x4")])
-    assert one["fits"] and one["hbm_gib"] < 4.15
+    assert one["fits"] and one["hbm_gib"] <= 4.0
     xxl = config.load("t5_1_1_xxl", [STORE, "BATCH=64"])
     assert any("too few" in line for line in sliceplan.fits(xxl, "v5e:2x2"))
