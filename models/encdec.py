@@ -115,23 +115,39 @@ class _EncoderDecoder(nn.Module):
 
     def __call__(self, batch: Mapping[str, Array]) -> model.Output:
         encoded = self.encode(batch)
-        hidden, _ = self.decoder(
-            self._table(batch["decoder_inputs"]),
-            segments=batch["decoder_segments"],
-            places=batch["decoder_positions"],
-            memory=(encoded, batch["encoder_segments"]),
-        )
+        hidden, _ = self._write(batch, encoded)
         return self._output(model.at_targets(hidden, batch), encoded)
 
     def encode(self, batch: Mapping[str, Array]) -> Array:
+        return self._read(batch)[0]
+
+    def states(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        if "encoder_inputs" not in batch:
+            return {}
+        encoded, states = self._read(batch, "states")
+        if "decoder_inputs" not in batch:
+            return {"encoder": states}
+        return {"encoder": states, "decoder": self._write(batch, encoded, "states")[1]}
+
+    def _read(self, batch: Mapping[str, Array], collect: str = "nothing") -> Any:
+        fusion = self.config.fusion
         hidden, states = self.encoder(
             self.token_embedder(batch["encoder_inputs"]),
             segments=batch["encoder_segments"],
             places=batch["encoder_positions"],
             types=batch.get("encoder_types"),
-            collect="states" if self.config.fusion else "nothing",
+            collect="states" if fusion else collect,
         )
-        return self.encoder.close(self.decoder.fuse(states)) if self.config.fusion else hidden
+        return (self.encoder.close(self.decoder.fuse(states)) if fusion else hidden), states
+
+    def _write(self, batch: Mapping[str, Array], encoded: Array, collect: str = "nothing") -> Any:
+        return self.decoder(
+            self._table(batch["decoder_inputs"]),
+            segments=batch["decoder_segments"],
+            places=batch["decoder_positions"],
+            memory=(encoded, batch["encoder_segments"]),
+            collect=collect,
+        )
 
     def start_cache(self, max_length: int, encoded: Array, encoder_segments: Array) -> cache.Cache:
         # Keys and values of the memory do not depend on the decoder's tokens: any one token brings them out.

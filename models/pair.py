@@ -105,6 +105,11 @@ class Pair:
         """The two stacks; both read the encoder's side of a batch."""
         return {side: getattr(self, side) for side in SIDES}
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The fields of `Output` that the main encoder's heads fill."""
+        return self.encoders["main"].outputs
+
     def example(self) -> dict[str, Array]:
         """The smallest batch that reaches every parameter."""
         return self.encoders["main"].example()
@@ -156,6 +161,10 @@ class Pair:
     def apply(self, params: Mapping[str, Array], batch: Mapping[str, Any], *, key: Array | None = None) -> model.Output:
         """The main encoder on a batch as it stands: states and readout to restore by, logits to detect by."""
         return self.encoders["main"].apply(self.side("main", params), batch, key=key)
+
+    def states(self, params: Mapping[str, Array], batch: Mapping[str, Any]) -> dict[str, Array]:
+        """What each layer of the main encoder hands on, see `model.Model.states`."""
+        return self.encoders["main"].states(self.side("main", params), batch)
 
     def costs(
         self, rows: int, inputs: int, targets: int, predicted: int, restored: int | None = None
