@@ -10,7 +10,7 @@ import pytest
 import rich.console
 
 from models import encoder, heads, pair
-from recipes import checkpoint, config, costing, finetune, handoff, journal, mesh, metro, plan, recipe, run
+from recipes import checkpoint, config, costing, finetune, handoff, journal, mesh, metro, plan, recipe, run, trained
 from recipes import state as states
 from recipes import step as steps
 from tasks import spans as spans_
@@ -165,8 +165,8 @@ def test_other_models_and_other_data_are_problems_too(tiny):
 
 def test_the_main_encoder_is_what_a_pair_fine_tunes(tiny):
     stage = tiny(name="metro/base").value.stages[0]
-    source = finetune.Source(
-        folder="runs/metro", stage=stage, manifest={"vocabulary": None}, paths=tuple(stage.model.abstract())
+    source = trained.Trained(
+        folder="runs/metro", model=stage.model, manifest={"vocabulary": None}, paths=tuple(stage.model.abstract())
     )
     task = config.load("cldr_label", ["VOCABULARY='bytes'"], of=finetune.Task, folder="tasks").value
     (made,) = finetune.stages(task, source, [(1e-3, 0)])
