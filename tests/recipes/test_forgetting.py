@@ -141,6 +141,9 @@ def test_other_depths_and_widths_are_compared_as_far_as_they_go(place, capsys):
     assert found["notes"] == ["encoder: 2 layers before and 1 after; 1 to 1 are compared by number"]
     page = section.section({"runs": [{"stages": [{"forgetting": section.read(epath.Path(small))[0]}]}]})
     assert "loss/bb" in page and page.count("class=alike") == 2 and markup.e(found["notes"][0]) in page
+    file = small / "eval" / "forgetting" / "run.mlm" / "forgetting.json"
+    file.write_text(json.dumps(found | {"tokens": {"encoder": float("nan")}}))
+    assert section.read(epath.Path(small)) == ([], ["eval/forgetting/run.mlm/forgetting.json can't be read"])
 
 
 def scored(folder, task, values, digest):
