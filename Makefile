@@ -1,10 +1,10 @@
-# make demo | test | lint | lock: each sets up .venv by itself when it is missing or stale.
+# make demo | test | lint | lock | parity: each sets up .venv by itself when it is missing or stale.
 PYTHON ?= python3
 VENV := .venv
 DATA ?= ../shared/data
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test slow lint lock clean
+.PHONY: setup demo test slow parity lint lock clean
 
 setup: $(READY)
 
@@ -24,6 +24,10 @@ demo: $(READY)
 test: $(READY)
 	@echo "baton: running the test suite"
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+parity: $(READY)
+	@echo "baton: installing torch, with which the test suite also compares with transformers"
+	@$(VENV)/bin/python -m pip install --quiet --no-deps -r requirements-parity.txt
 
 slow: $(READY)
 	@$(VENV)/bin/python -m pytest -m slow

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import rich.console
 
-from recipes import config, finetune, recipe, run, spell, state
+from recipes import config, finetune, recipe, run, spell, state, trained
 from tasks import quiet
 
 
@@ -38,9 +38,9 @@ def main() -> None:
     parser.add_argument("--json", help="also write the figures to this file")
     given = parser.parse_args()
     quiet.load("seqio")
-    start = finetune.source(given.stage)
+    start = trained.read(given.stage)
     settings = {
-        "VOCABULARY": repr(start.stage.data.store), "TASKS": repr(given.tasks), "LENGTH": given.length,
+        "VOCABULARY": repr(start.vocabulary), "TASKS": repr(given.tasks), "LENGTH": given.length,
         "STEPS": given.steps, "BATCH": given.batch, "RATES": f"({given.rate},)", "SEEDS": given.seeds,
         "EVERY": given.steps, "PATIENCE": None, "WARMUP": given.steps // 6,
     }  # fmt: skip

@@ -83,13 +83,19 @@ class _Decoder(nn.Module):
         self.logits = readout.Output(c, m.vocabulary, m.tied, m.output_bias, m.logit_scale)
 
     def __call__(self, batch: Mapping[str, Array]) -> model.Output:
-        hidden, _ = self.decoder(
+        return self._output(model.at_targets(self._read(batch)[0], batch))
+
+    def states(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        return {"decoder": self._read(batch, "states")[1]} if "decoder_inputs" in batch else {}
+
+    def _read(self, batch: Mapping[str, Array], collect: str = "nothing") -> Any:
+        return self.decoder(
             self.token_embedder(batch["decoder_inputs"]),
             segments=batch["decoder_segments"],
             places=batch["decoder_positions"],
             prefix=batch.get("decoder_prefix"),
+            collect=collect,
         )
-        return self._output(model.at_targets(hidden, batch))
 
     def prefill(self, filled: cache.Cache, tokens: Array, lengths: Array, prefix: bool) -> Any:
         places = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)

@@ -61,6 +61,11 @@ class EncoderDecoder(model.Model):
         names = [f"{side}_{what}" for side in ("encoder", "decoder") for what in ("inputs", "segments", "positions")]
         return dict.fromkeys(names, jnp.zeros((1, 2), jnp.int32))
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The fields of `Output` that the decoder and a head on the encoder fill."""
+        return ("readout", *(head.output for head in heads.single(self.head)))
+
     def costs(self, rows: int, inputs: int, targets: int, predicted: int) -> tuple[cost.Cost, ...]:
         """What a batch of `rows` x (`inputs` + `targets`) places costs, with the output at `predicted` places a row."""
         table = "token_embedder" if self.share_embeddings else "decoder_token_embedder"
@@ -121,12 +126,7 @@ class _EncoderDecoder(nn.Module):
 
     def __call__(self, batch: Mapping[str, Array]) -> model.Output:
         encoded = self.encode(batch)
-        hidden, _ = self.decoder(
-            self._table(batch["decoder_inputs"]),
-            segments=batch["decoder_segments"],
-            places=batch["decoder_positions"],
-            memory=(encoded, batch["encoder_segments"]),
-        )
+        hidden, _ = self._write(batch, encoded)
         output = self._output(model.at_targets(hidden, batch), encoded)
         for head in heads.single(self.config.head):
             detected = getattr(self, head.name)(encoded, batch, output.readout)
@@ -134,14 +134,35 @@ class _EncoderDecoder(nn.Module):
         return output
 
     def encode(self, batch: Mapping[str, Array]) -> Array:
+        return self._read(batch)[0]
+
+    def states(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        if "encoder_inputs" not in batch:
+            return {}
+        encoded, states = self._read(batch, "states")
+        if "decoder_inputs" not in batch:
+            return {"encoder": states}
+        return {"encoder": states, "decoder": self._write(batch, encoded, "states")[1]}
+
+    def _read(self, batch: Mapping[str, Array], collect: str = "nothing") -> Any:
+        fusion = self.config.fusion
         hidden, states = self.encoder(
             self.token_embedder(batch["encoder_inputs"]),
             segments=batch["encoder_segments"],
             places=batch["encoder_positions"],
             types=batch.get("encoder_types"),
-            collect="states" if self.config.fusion else "nothing",
+            collect="states" if fusion else collect,
         )
-        return self.encoder.close(self.decoder.fuse(states)) if self.config.fusion else hidden
+        return (self.encoder.close(self.decoder.fuse(states)) if fusion else hidden), states
+
+    def _write(self, batch: Mapping[str, Array], encoded: Array, collect: str = "nothing") -> Any:
+        return self.decoder(
+            self._table(batch["decoder_inputs"]),
+            segments=batch["decoder_segments"],
+            places=batch["decoder_positions"],
+            memory=(encoded, batch["encoder_segments"]),
+            collect=collect,
+        )
 
     def start_cache(self, max_length: int, encoded: Array, encoder_segments: Array) -> cache.Cache:
         # Keys and values of the memory do not depend on the decoder's tokens: any one token brings them out.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -35,6 +35,11 @@ class Encoder(model.Model):
                 f"Encoder: the output reads states of the tables' width {narrow} and the stack's is "
                 f"{self.stack.width}; give the MaskedLM head dense = True"
             )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The fields of `Output` that its heads fill."""
+        return tuple(head.output for head in heads.single(self.head))
 
     def module(self) -> nn.Module:
         """The Flax module, from a batch to an `Output`."""
@@ -73,15 +78,22 @@ class _Encoder(nn.Module):
             self.logits = readout.Output(c, m.vocabulary, tied=m.head.tied, width=c.table_width)
 
     def __call__(self, batch: Mapping[str, Array]) -> model.Output:
-        hidden, _ = self.encoder(
-            self.token_embedder(batch["encoder_inputs"]),
-            segments=batch["encoder_segments"],
-            places=batch["encoder_positions"],
-            types=batch.get("encoder_types"),
-        )
+        hidden, _ = self._read(batch)
         if self.config.head is None:
             return model.Output(hidden=hidden)
         output = self.logits(self.token_embedder.embedding)
         made = [getattr(self, head.name)(hidden, batch, output) for head in heads.single(self.config.head)]
         # Of two heads the first has the states at the targets and their readout, the second the logits.
         return dataclasses.replace(made[0], logits=made[-1].logits)
+
+    def states(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        return {"encoder": self._read(batch, "states")[1]} if "encoder_inputs" in batch else {}
+
+    def _read(self, batch: Mapping[str, Array], collect: str = "nothing") -> Any:
+        return self.encoder(
+            self.token_embedder(batch["encoder_inputs"]),
+            segments=batch["encoder_segments"],
+            places=batch["encoder_positions"],
+            types=batch.get("encoder_types"),
+            collect=collect,
+        )

@@ -1,6 +1,7 @@
 """What stands on an encoder: masked LM, token and sequence classification, replaced-token detection, or two of them.
 
-Each head is a small configuration, and builds its Flax module. Shapes: B batch, L length, M targets, D width.
+Each head is a small configuration, and builds its Flax module; `output` is the field of `model.Output` that it fills.
+Shapes: B batch, L length, M targets, D width.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ class MaskedLM:
     """
 
     name: ClassVar[str] = "mlm_head"
+    output: ClassVar[str] = "readout"
 
     dense: bool = True
     dense_bias: bool = True
@@ -54,6 +56,7 @@ class TokenClassification:
     """One of `classes` labels for each token: dropout, then a linear layer."""
 
     name: ClassVar[str] = "token_head"
+    output: ClassVar[str] = "logits"
     tied: ClassVar[bool] = True
 
     classes: int
@@ -81,6 +84,7 @@ class SequenceClassification:
     """
 
     name: ClassVar[str] = "sequence_head"
+    output: ClassVar[str] = "logits"
     tied: ClassVar[bool] = True
 
     classes: int
@@ -111,6 +115,7 @@ class ReplacedToken:
     """
 
     name: ClassVar[str] = "rtd_head"
+    output: ClassVar[str] = "logits"
     tied: ClassVar[bool] = True
 
     dense: bool = True

@@ -95,6 +95,11 @@ class Model(abc.ABC):
         """Paths that a handoff may read as if they were parameters, and those whose sum each is; most have none."""
         return {}
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The fields of `Output` that tell of tokens or classes: "readout", "logits"."""
+        return ("readout",)
+
     def abstract(self) -> dict[str, axes.Leaf]:
         """Shape, dtype and logical axes of every parameter, sorted by path; makes no array."""
         return dict(_abstract(self))
@@ -106,6 +111,13 @@ class Model(abc.ABC):
     def apply(self, params: Mapping[str, Array], batch: Mapping[str, Any], *, key: Array | None = None) -> Output:
         """Forward pass on a batch of this model's kind; `key` draws dropout, None means there is none."""
         return self.call(None, params, batch, key=key)
+
+    def states(self, params: Mapping[str, Array], batch: Mapping[str, Any]) -> dict[str, Array]:
+        """What each layer hands on, [layers + 1, B, L, D] of each stack, by the side of the batch that it reads.
+
+        From the embeddings to the last layer, none through the final norm. A side that the batch hasn't is left out.
+        """
+        return self.call("states", params, batch)
 
     def call(self, method: str | None, params: Mapping[str, Array], *args, key: Array | None = None, **kwargs) -> Any:
         """Run one method of the module on flat parameters."""

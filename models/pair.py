@@ -123,6 +123,11 @@ class Pair:
         found = {name: getattr(self, name) for name in (*SIDES, "decoder")}
         return {name: of for name, of in found.items() if of is not None}
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The fields of `Output` that the main encoder's heads fill."""
+        return self.models["main"].outputs
+
     def example(self) -> dict[str, Array]:
         """The smallest batch that reaches every parameter."""
         return self.models["auxiliary"].example() | self.models["main"].example()
@@ -183,6 +188,10 @@ class Pair:
     def apply(self, params: Mapping[str, Array], batch: Mapping[str, Any], *, key: Array | None = None) -> model.Output:
         """The main model on a batch as it stands: states and readout to restore by, logits to detect by."""
         return self.models["main"].apply(self.side("main", params), batch, key=key)
+
+    def states(self, params: Mapping[str, Array], batch: Mapping[str, Any]) -> dict[str, Array]:
+        """What each layer of the main encoder hands on, see `model.Model.states`."""
+        return self.encoders["main"].states(self.side("main", params), batch)
 
     def costs(
         self, rows: int, inputs: int, targets: int, predicted: int, restored: int | None = None

@@ -128,8 +128,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--overwrite", action="store_true", help="replace parts of another text or vocabulary")
 
     sub = add("eval", commands.evaluate, "fine-tune a trained stage on downstream tasks and score every language")
-    sub.add_argument("stage", help="WORKDIR/STAGE")
-    sub.add_argument("task", nargs="+", help="a gin file that binds a finetune.Task, or the name of one in gin/tasks")
+    sub.add_argument("stage", help="WORKDIR/STAGE; with --forgetting the earlier one")
+    sub.add_argument(
+        "task", nargs="+",
+        help="a gin file that binds a finetune.Task, or the name of one in gin/tasks; with --forgetting first the "
+        "later WORKDIR/STAGE, then as many tasks as you like, or none for all that were scored",
+    )  # fmt: skip
+    sub.add_argument(
+        "--forgetting", action="store_true",
+        help="two stages beside each other: scores of old tasks, loss on the earlier one's text, similarity of layers",
+    )  # fmt: skip
+    sub.add_argument("--run-missing", action="store_true", help="with --forgetting: score what a task named lacks")
+    sub.add_argument(
+        "--data", metavar="WORKDIR/STAGE", help="with --forgetting: whose objective and text, if not the earlier one's"
+    )
+    sub.add_argument("--batches", type=_count, help="with --forgetting: how many held-out batches; 8 unless given")
+    sub.add_argument("--rows", type=_count, help="with --forgetting: rows of a batch; as in training unless given")
+    sub.add_argument("--json", action="store_true", help="with --forgetting: print the figures as JSON instead")
     _set_flags(sub)
     _device_flags(sub)
     _host_flags(sub)

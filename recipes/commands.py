@@ -4,7 +4,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -167,24 +167,48 @@ def convert(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """`baton eval`."""
-    from recipes import config, downstream, finetune
+    from recipes import downstream, trained
 
+    if arguments.forgetting:
+        _forgetting(arguments)
+        return
+    for flag in ("data", "batches", "rows", "run_missing", "json"):
+        if getattr(arguments, flag):
+            raise recipe.Mistake(f"--{flag.replace('_', '-')} goes with --forgetting; give that too, or leave it out")
     _imports(arguments)
     _jax(arguments)
     with _joined(arguments) as console:
         with mistakes():
-            start = finetune.source(arguments.stage)
-            vocabulary = [f"VOCABULARY={start.stage.data.store!r}"] if hasattr(start.stage.data, "store") else []
-            tasks = [
-                config.load(
-                    name, [*vocabulary, *arguments.set], overlays=arguments.overlay, of=finetune.Task, folder="tasks"
-                ).value
-                for name in arguments.task
-            ]
+            tasks = _tasks(arguments, arguments.task, trained.read(arguments.stage))
         for task in tasks:
             with mistakes():
                 found = downstream.evaluate(arguments.stage, task, console)
             console.print("\n".join(downstream.lines(found)), highlight=False)
+
+
+def _forgetting(arguments: argparse.Namespace) -> None:
+    """`baton eval --forgetting`."""
+    import json
+
+    import rich.console
+
+    from recipes import agree, forgetting, retained, trained
+
+    _imports(arguments)
+    _jax(arguments)
+    with _joined(arguments) as console, mistakes():
+        before, after = trained.read(arguments.stage), trained.read(arguments.task[0])
+        data = before if arguments.data is None else trained.read(arguments.data)
+        forgetting.check(before, after)
+        old = forgetting.old(data, batches=arguments.batches or forgetting.BATCHES, rows=arguments.rows)
+        tasks = _tasks(arguments, arguments.task[1:], before)
+        if arguments.run_missing:
+            # What fine-tuning has to say isn't part of the JSON.
+            retained.fill(before, after, tasks, rich.console.Console(stderr=True) if arguments.json else console)
+        found = forgetting.compare(before, after, old, [task.name for task in tasks])
+        file = agree.first(lambda: str(forgetting.write(found)))
+        text = json.dumps(found, indent=1) if arguments.json else "\n".join([*forgetting.lines(found), f"wrote {file}"])
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -224,6 +248,17 @@ def demo(arguments: argparse.Namespace) -> None:
 
     _jax(arguments)
     demos.run_demo(arguments.workdir)
+
+
+def _tasks(arguments: argparse.Namespace, names: Sequence[str], of: Any) -> list[Any]:
+    """The downstream tasks of these names, spelt as a trained stage is."""
+    from recipes import config, finetune
+
+    given = [f"VOCABULARY={of.vocabulary!r}"] if of.vocabulary is not None else []
+    return [
+        config.load(name, [*given, *arguments.set], overlays=arguments.overlay, of=finetune.Task, folder="tasks").value
+        for name in names
+    ]
 
 
 def _recipe(arguments: argparse.Namespace) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import rich.console
 from etils import epath
 
-from recipes import agree, config, finetune, interval, recipe, run, spell
+from recipes import agree, config, finetune, interval, recipe, run, spell, trained
 
 SCORES = "scores.json"
 
@@ -24,7 +24,7 @@ def evaluate(folder: str, task: finetune.Task, console: rich.console.Console) ->
       recipe.Mistake: nothing to start from, a task that doesn't fit, or an evaluation begun with other settings.
       recipe.Preempted: told to stop; the same command goes on.
     """
-    start = finetune.source(folder)
+    start = trained.read(folder)
     home = epath.Path(folder) / "eval" / task.name
     grid = _run(task, start, home / "grid", [(rate, 0) for rate in task.rates], console)
     tried = {rate: done["scores"][f"dev/{task.figure}"] for (rate, _), done in grid.items()}
@@ -67,7 +67,7 @@ def _write(home: epath.Path, found: Mapping[str, Any]) -> None:
 
 def _run(
     task: finetune.Task,
-    start: finetune.Source,
+    start: trained.Trained,
     workdir: epath.Path,
     runs: Sequence[tuple[float, int]],
     console: rich.console.Console,

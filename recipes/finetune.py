@@ -5,11 +5,11 @@ one for each learning rate and seed. What they cost, how they resume and what th
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from models import encdec, encoder, heads, pair, stack
-from recipes import checkpoint, config, losses, paths, recipe, scores
+from recipes import losses, paths, recipe, scores, trained
 
 _LOSSES = {"tokens": losses.Classes(), "sequence": losses.Classes(), "span": losses.Spans()}
 BODY = r"(token_embedder|encoder)/.*"
@@ -60,32 +60,7 @@ class Task:
             )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
-    """A finished stage that downstream tasks start from.
-
-    Attributes:
-      folder: WORKDIR/STAGE.
-      stage: its configuration, read from its checkpoint's manifest.
-      manifest: of its newest checkpoint.
-      paths: its parameters.
-    """
-
-    folder: str
-    stage: recipe.Stage
-    manifest: Mapping[str, Any]
-    paths: tuple[str, ...]
-
-
-def source(folder: str) -> Source:
-    """Reads what the stage in `folder` is; raises Mistake when it holds no checkpoint."""
-    manifest = checkpoint.manifest(folder)
-    of = config.parse(manifest["gin"]["text"], str(folder)).value
-    leaves = checkpoint.abstract(f"{folder}/checkpoints/{manifest['step']}")
-    return Source(folder=str(folder), stage=of.stage(manifest["stage"]), manifest=manifest, paths=tuple(leaves))
-
-
-def stages(task: Task, start: Source, runs: Sequence[tuple[float, int]]) -> tuple[recipe.Stage, ...]:
+def stages(task: Task, start: trained.Trained, runs: Sequence[tuple[float, int]]) -> tuple[recipe.Stage, ...]:
     """One stage for each (learning rate, seed), named `rate_<rate>.seed_<seed>`.
 
     Raises:
@@ -122,29 +97,29 @@ def _classified(task: Task) -> bool:
     return task.train.form in _LOSSES
 
 
-def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
+def _model(task: Task, start: trained.Trained) -> tuple[Any, recipe.Handoff]:
     """The model that a task trains, and the handoff from the source's parameters."""
     # Examples are short and of any length, so what the source was trained with needn't serve them.
-    trained = stack.altered(start.stage.model, attention="plain")
-    side = "main/" if isinstance(trained, pair.Pair) else ""
-    if isinstance(trained, pair.Pair):
-        trained = trained.models["main"]
+    whole = stack.altered(start.model, attention="plain")
+    side = "main/" if isinstance(whole, pair.Pair) else ""
+    if isinstance(whole, pair.Pair):
+        whole = whole.models["main"]
     if not _classified(task):
-        if trained.kind != task.train.kind:
+        if whole.kind != task.train.kind:
             raise recipe.Mistake(
                 f"task {task.name!r} writes text with a model of kind {task.train.kind!r}, and {start.folder} holds "
-                f"one of kind {trained.kind!r}; choose a stage that holds one"
+                f"one of kind {whole.kind!r}; choose a stage that holds one"
             )
-        if isinstance(trained, encdec.EncoderDecoder):
-            trained = dataclasses.replace(trained, head=None)
-        return trained, _taken(start, side, rf"(?!{heads.ReplacedToken.name}/).*")
-    if isinstance(trained, encdec.EncoderDecoder):
-        body = trained.encoder
-    elif isinstance(trained, encoder.Encoder):
-        body = trained.stack
+        if isinstance(whole, encdec.EncoderDecoder):
+            whole = dataclasses.replace(whole, head=None)
+        return whole, _taken(start, side, rf"(?!{heads.ReplacedToken.name}/).*")
+    if isinstance(whole, encdec.EncoderDecoder):
+        body = whole.encoder
+    elif isinstance(whole, encoder.Encoder):
+        body = whole.stack
     else:
         raise recipe.Mistake(
-            f"task {task.name!r} needs an encoder, and {start.folder} holds a model of kind {trained.kind!r}"
+            f"task {task.name!r} needs an encoder, and {start.folder} holds a model of kind {whole.kind!r}"
         )
     span = task.train.form == "span"
     classes = 2 if span else len(task.train.tasks.classes(task.train.mixture))
@@ -152,11 +127,11 @@ def _model(task: Task, start: Source) -> tuple[Any, recipe.Handoff]:
         head = heads.TokenClassification(classes=classes, dropout=task.dropout)
     else:
         head = heads.SequenceClassification(classes=classes, dropout=task.dropout, pool=task.pool, pooler=task.pooler)
-    model = encoder.Encoder(stack=body, head=head, vocabulary=trained.vocabulary, dtype=trained.dtype)
+    model = encoder.Encoder(stack=body, head=head, vocabulary=whole.vocabulary, dtype=whole.dtype)
     return model, _taken(start, side, BODY, fresh=(f"{head.name}/.*",))
 
 
-def _taken(start: Source, side: str, what: str, fresh: tuple[str, ...] = ()) -> recipe.Handoff:
+def _taken(start: trained.Trained, side: str, what: str, fresh: tuple[str, ...] = ()) -> recipe.Handoff:
     """Takes the parameters that match `what` from under `side` of the source, and drops its others if it has any."""
     rest = rf"(?!{side}{what}$).*"
     other = any(paths.matches(rest, path) for path in start.paths)
@@ -174,7 +149,7 @@ def _score(task: Task) -> Any:
     return scores.SpanF1(tags=names) if any(name.startswith("B-") for name in names) else scores.Accuracy()
 
 
-def _same_vocabulary(task: Task, start: Source) -> None:
+def _same_vocabulary(task: Task, start: trained.Trained) -> None:
     wanted, found = start.manifest["vocabulary"], task.train.fingerprint()
     if wanted is not None and found is not None and wanted != found:
         raise recipe.Mistake(

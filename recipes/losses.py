@@ -8,7 +8,7 @@ coefficient * sum / count.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,17 @@ class _OneTerm(Loss):
     """A loss of one term, divided by the weight of its targets."""
 
     terms = {"loss": 1.0}
+    wants: ClassVar[str]
+
+    def problems(self, stage: recipe.Stage) -> list[str]:
+        """A model without the output that this loss reads."""
+        if self.wants in stage.model.outputs:
+            return []
+        given = " and ".join(stage.model.outputs) or "states alone"
+        return [
+            f"loss {type(self).__name__} reads the {self.wants} of a model and the {type(stage.model).__name__} gives "
+            f"{given}; give it another head, or another loss"
+        ]
 
     def counts(self, batch: Batch) -> Sums:
         """The weight of all targets, at least 1."""

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from models import decoder, encdec, encoder
+from models import encoder
 from models.families import known, rules
-from recipes import checkpoint, config, recipe
+from recipes import checkpoint, recipe, trained
 from recipes.exchange import tensors, vocabularies
 
 SHARD = 5_000_000_000
-_CLASSES = {"encoder": encoder.Encoder, "decoder": decoder.Decoder, "encdec": encdec.EncoderDecoder}
 
 
 def run(
@@ -35,11 +34,10 @@ def run(
     Raises:
       recipe.Mistake: the stage's model fits no family, or `target` holds something. Nothing is written.
     """
-    manifest = checkpoint.manifest(source)
-    root = epath.Path(source) / "checkpoints" / str(manifest["step"])
+    start = trained.read(source)
+    manifest, root, model, store = start.manifest, start.root, start.model, start.vocabulary
     if (fault := checkpoint.damage(root)) is not None:
         raise recipe.Mistake(f"{root} is damaged: {fault}")
-    model, store = _model(source, manifest)
     origin = next((entry for entry in manifest["lineage"] if str(entry["recipe"]).startswith("hf:")), {})
     kind, values = _family(model, kind, origin.get("stage"))
     folder = pathlib.Path(target)
@@ -84,17 +82,6 @@ def _read(root: epath.Path, leaves: Mapping[str, Any], bundle: rules.Bundle) -> 
     if missing:
         raise recipe.Mistake(f"{root} has no parameter {missing[0]} of the shape that its configuration says")
     return checkpoint.read(root, {path: there[path] for path in bundle.leaves})
-
-
-def _model(source: str, manifest: Mapping[str, Any]) -> tuple[Any, str | None]:
-    """The model of a stage, and the place of its vocabulary if it is known."""
-    text = manifest["gin"]["text"]
-    if manifest["start"].get("origin") == "import":
-        own = pathlib.Path(source) / vocabularies.FOLDER
-        model = config.parse(text, source, of=_CLASSES[manifest["model"]["kind"]]).value
-        return model, str(own) if own.is_dir() else None
-    stage = config.parse(text, source).value.stage(manifest["stage"])
-    return stage.model, getattr(stage.data, "store", None)
 
 
 def _family(model: Any, kind: str | None, origin: str | None) -> tuple[str, dict[str, Any]]:

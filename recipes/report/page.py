@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from recipes import recipe
-from recipes.report import composition, curves, graph, markup, opening, provenance, scoring, settings, spending
+from recipes.report import (
+    composition,
+    curves,
+    forgetting,
+    graph,
+    markup,
+    opening,
+    provenance,
+    scoring,
+    settings,
+    spending,
+)
 
 COLOURS = 8
 _HERE = pathlib.Path(__file__).parent
@@ -24,6 +35,7 @@ def render(data: Mapping[str, Any]) -> str:
         "blend": composition.section(data),
         "compute": spending.section(data, styles),
         "scores": scoring.section(data),
+        "forgetting": forgetting.section(data),
         "recipe": settings.section(data),
         "environment": provenance.section(data),
     }

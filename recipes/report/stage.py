@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from recipes.report import bindings, blends, evals, metrics, saved
+from recipes.report import bindings, blends, evals, forgetting, metrics, saved
 
 FRESH = 600
 """A stage that wrote something in the last so many seconds is taken to be running."""
@@ -29,7 +29,8 @@ def read(folder: epath.Path, name: str, gin: bindings.Bindings, scope: str | Non
     """
     kept, lines = saved.read(folder), metrics.read(folder / "metrics.jsonl")
     scored, unread = evals.read(folder)
-    done, notes = _json(folder / "done"), [*kept.notes, *unread]
+    forgotten, more = forgetting.read(folder)
+    done, notes = _json(folder / "done"), [*kept.notes, *unread, *more]
     manifest = kept.manifest or {}
     own = bindings.Bindings(manifest["gin"]["text"]) if manifest else gin
     notes += _notes(folder, lines, done, manifest, gin, own)
@@ -68,6 +69,7 @@ def read(folder: epath.Path, name: str, gin: bindings.Bindings, scope: str | Non
         "metrics": lines,
         "final": _final(lines, done),
         "evals": scored,
+        "forgetting": forgotten,
         "other": {key: value for key, value in manifest.items() if key not in _SHOWN and value is not None},
         "notes": notes,
     }

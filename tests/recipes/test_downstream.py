@@ -8,6 +8,7 @@ import rich.console
 
 from models import heads
 from recipes import checkpoint, cli, config, downstream, finetune, problems, recipe, run, spell
+from recipes import trained as trained_stages
 from tasks import downstream as tasks_downstream
 from tasks import examples
 
@@ -56,7 +57,7 @@ def test_every_shipped_task_loads(path):
 
 @pytest.mark.parametrize("stage", ["mlm", "frozen"])
 def test_an_encoder_and_the_encoder_of_a_seq2seq_model_score_alike(trained, stage):
-    start = finetune.source(str(trained / stage))
+    start = trained_stages.read(str(trained / stage))
     (made,) = finetune.stages(task("cldr_label"), start, [(1e-3, 0)])
     assert isinstance(made.model.head, heads.TokenClassification) and made.model.head.classes == 29
     assert made.start is not None and made.start.fresh == ("token_head/.*",)
@@ -89,7 +90,7 @@ def test_the_interval_is_student_s():
 
 
 def test_what_does_not_fit_is_one_line(trained, capsys):
-    mlm = finetune.source(str(trained / "mlm"))
+    mlm = trained_stages.read(str(trained / "mlm"))
     with pytest.raises(recipe.Mistake, match="writes text with a model of kind 'encdec', and .*mlm holds one of kind"):
         finetune.stages(task("cldr_translate"), mlm, [(1e-3, 0)])
     assert cli.main(["eval", str(trained / "mlm"), "cldr_lable"]) == recipe.MISTAKE
@@ -104,7 +105,7 @@ def test_another_vocabulary_is_refused(trained, tmp_path):
     vocabulary.train(corpora.parse(["cldr:20"]), str(tmp_path / "other"), size=1000, sentences=2000)
     with pytest.raises(recipe.Mistake, match="is spelt with vocabulary .* give the vocabulary of its token store"):
         other = task("cldr_label", vocabulary=str(tmp_path / "other"))
-        finetune.stages(other, finetune.source(str(trained / "mlm")), [(1e-3, 0)])
+        finetune.stages(other, trained_stages.read(str(trained / "mlm")), [(1e-3, 0)])
 
 
 def test_questions_are_learnt_and_answered_over_all_rows_of_a_context(trained, tmp_path, tiny):
@@ -127,7 +128,7 @@ def test_questions_are_learnt_and_answered_over_all_rows_of_a_context(trained, t
     assert len(data.references()) > len(lines), "some context must need two rows"
     found = downstream.evaluate(str(trained / "mlm"), asked, QUIET)
     assert found["test"]["mean"] > 0.9 and found["runs"][0]["scores"]["test/exact_match"] > 0.8
-    (stage,) = finetune.stages(asked, finetune.source(str(trained / "mlm")), [(1e-2, 0)])
+    (stage,) = finetune.stages(asked, trained_stages.read(str(trained / "mlm")), [(1e-2, 0)])
     few = dataclasses.replace(stage, evaluate=(stage.evaluate[0], dataclasses.replace(stage.evaluate[1], batches=3)))
     (problem,) = problems.find(recipe.Recipe(name="few", stages=(few,)))
     assert "evaluation 'test' scores 3 batches and Passages needs every example once; set its batches = None" in problem

@@ -1,8 +1,11 @@
 """Decoder-only models and the handoffs between families: what is copied is equal, and who sees whom changes."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import rich.console
 
 from models import decoder, encdec, encoder, heads, stack
@@ -146,20 +149,70 @@ def test_the_shapes_of_gpt2_and_nemotron_are_decoders_of_their_parts(tmp_path):
     assert found["nemotron"].stack.activation == "relu2" and found["nemotron"].stack.groups == 2
 
 
+def trained(resolved, workdir):
+    """Runs a recipe to its end; every stage has done its steps and moved what it started from. Parameters by stage."""
+    run.run(resolved, str(workdir), console=QUIET)
+    found = {}
+    for stage in resolved.value.stages:
+        manifest = checkpoint.manifest(workdir / stage.name)
+        assert (manifest["step"], manifest["skipped"]) == (stage.steps, 0)
+        lines = [json.loads(line) for line in (workdir / stage.name / "metrics.jsonl").read_text().splitlines()]
+        assert lines and all(np.isfinite(line["loss"]) for line in lines)
+        if stage.start is not None:
+            assert manifest["start"]["handoff"]["copied"] > 0
+            assert manifest["params_digest"] != manifest["start"]["parent"]["params_digest"]
+        root = workdir / stage.name / "checkpoints" / str(manifest["step"])
+        found[stage.name] = {
+            path: np.asarray(x) for path, x in checkpoint.read(root, checkpoint.abstract(root)).items()
+        }
+    return found
+
+
+SHORT = ("CAUSAL_STEPS=4", "SAVE_STEPS=100")
+
+
 def test_causal_lm_then_an_encoder_decoder_trains_and_what_is_frozen_stays(tiny, tmp_path):
-    resolved = tiny(name="decoder_then_seq2seq")
-    run.run(resolved, str(tmp_path), until="cross", console=QUIET)
-
-    def params(stage):
-        root = tmp_path / stage / "checkpoints" / str(checkpoint.manifest(tmp_path / stage)["step"])
-        return checkpoint.read(root, checkpoint.abstract(root))
-
-    causal, cross = params("causal"), params("cross")
+    resolved = tiny(*SHORT, "ADAPTED_STEPS=3", name="decoder_then_seq2seq")
+    found = trained(resolved, tmp_path)
+    causal, cross, adapted = (found[name] for name in ("causal", "cross", "adapted"))
     for path, value in causal.items():
-        np.testing.assert_array_equal(np.asarray(cross[path]), np.asarray(value))
-    np.testing.assert_array_equal(
-        np.asarray(cross["encoder/final_norm/scale"]), np.asarray(causal["decoder/final_norm/scale"])
-    )
+        np.testing.assert_array_equal(cross[path], value)
+    np.testing.assert_array_equal(cross["encoder/final_norm/scale"], causal["decoder/final_norm/scale"])
     start = resolved.value.stage("cross").model.init(jax.random.key(0))
     moved = [path for path in cross if "/cross_attention/" in path and not np.array_equal(cross[path], start[path])]
     assert moved
+    assert all(not np.array_equal(adapted[path], cross[path]) for path in cross if path.endswith("kernel"))
+
+
+@pytest.mark.parametrize("name", ["decoder_then_encoder", "encoder_then_decoder"])
+def test_the_other_families_train_on_from_what_they_take(tiny, tmp_path, name):
+    resolved = tiny(*SHORT[name == "encoder_then_decoder" :], "FLIPPED_STEPS=3", name=name)
+    first, last = trained(resolved, tmp_path).values()
+    sides = ("decoder/", "encoder/") if name == "decoder_then_encoder" else ("encoder/", "decoder/")
+    body = {path.replace(sides[0], sides[1], 1) for path in first if path.startswith(sides[0])}
+    assert body == {path for path in last if path.startswith(sides[1])}
+    assert not np.array_equal(last["token_embedder/embedding"], first["token_embedder/embedding"])
+
+
+def test_a_causal_decoder_goes_on_as_a_prefix_lm(tiny, tmp_path):
+    file = tmp_path / "causal_then_prefix.gin"
+    file.write_text(
+        "from __gin__ import dynamic_registration\nfrom recipes import recipe\nPREFIX_STEPS = 3\n"
+        "include 'gin/recipes/causal_lm.gin'\ninclude 'gin/stages/prefix.gin'\nrecipe.Recipe:\n"
+        "  name = 'causal_then_prefix'\n  stages = (@causal/recipe.Stage(), @prefix/recipe.Stage())\n"
+    )
+    resolved = tiny(*SHORT, name=str(file))
+    params = trained(resolved, tmp_path / "run")["prefix"]
+    causal, prefix = resolved.value.stages
+    feed = prefix.data.feed(batch=8, seed=0)
+    batch = {key: value for key, value in next(feed).items() if key != "part"}
+    feed.close()
+    opened = batch["decoder_prefix"]
+    assert opened.any() and not opened.all() and "decoder_prefix" not in causal.data.spec(8)
+    segments = batch["decoder_segments"]
+    inside = (opened[:, :-1] * opened[:, 1:] > 0) & (segments[:, :-1] == segments[:, 1:])
+    assert inside.any() and not batch["weights"][:, :-1][inside].any(), "what is read isn't learnt"
+    closed = {key: value for key, value in batch.items() if key != "decoder_prefix"}
+    read = jax.jit(lambda batch: prefix.model.apply(params, batch).hidden)
+    moves = np.abs(np.asarray(read(batch) - read(closed))).max(axis=-1) > 1e-6
+    assert moves[opened > 0].any() and not moves[~opened.any(axis=1)].any()

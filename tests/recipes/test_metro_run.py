@@ -27,6 +27,7 @@ from recipes import (
     recipe,
     run,
     start,
+    trained,
 )
 from recipes import state as states_
 from recipes import step as steps
@@ -188,8 +189,8 @@ def test_a_table_that_is_a_sum_goes_into_a_seq2seq_model_a_fine_tuned_one_and_a_
     with leafwise.Writer(tmp_path / "metro", 0, manifest) as writer:
         for path, value in values.items():
             writer.put(path, np.asarray(value))
-    source = finetune.Source(
-        folder=str(tmp_path / "metro"), stage=stage, manifest=manifest, paths=tuple(model.abstract())
+    source = trained.Trained(
+        folder=str(tmp_path / "metro"), model=model, manifest=manifest, paths=tuple(model.abstract())
     )
     task = config.load("cldr_label", ["VOCABULARY='bytes'"], of=finetune.Task, folder="tasks").value
     (tuned,) = finetune.stages(task, source, [(1e-3, 0)])
@@ -247,8 +248,8 @@ def test_other_models_and_other_data_are_problems_too(tiny):
 
 def test_the_main_encoder_is_what_a_pair_fine_tunes(tiny):
     stage = tiny(name="metro/base").value.stages[0]
-    source = finetune.Source(
-        folder="runs/metro", stage=stage, manifest={"vocabulary": None}, paths=tuple(stage.model.abstract())
+    source = trained.Trained(
+        folder="runs/metro", model=stage.model, manifest={"vocabulary": None}, paths=tuple(stage.model.abstract())
     )
     task = config.load("cldr_label", ["VOCABULARY='bytes'"], of=finetune.Task, folder="tasks").value
     (made,) = finetune.stages(task, source, [(1e-3, 0)])

@@ -9,7 +9,7 @@ import pytest
 import rich.console
 
 from models import encdec, encoder, heads, pair, stack
-from recipes import config, costing, finetune, handoff, journal, metro, plan, recipe, run, temperatures
+from recipes import config, costing, finetune, handoff, journal, metro, plan, recipe, run, temperatures, trained
 from tasks import objectives, specials
 
 SHARINGS = [pair.Shared(), pair.Apart(), pair.Disentangled()]
@@ -187,8 +187,8 @@ def test_out_of_the_pair_come_the_seq2seq_model_and_its_encoder(tiny):
 @pytest.mark.parametrize("task", ["cldr_translate", "cldr_label"])
 def test_the_pair_is_fine_tuned_by_its_main_model(tiny, task):
     stage = tiny(name="metro/metro_t0_base").value.stages[0]
-    source = finetune.Source(
-        folder="runs/t0", stage=stage, manifest={"vocabulary": None}, paths=tuple(stage.model.abstract())
+    source = trained.Trained(
+        folder="runs/t0", model=stage.model, manifest={"vocabulary": None}, paths=tuple(stage.model.abstract())
     )
     of = config.load(task, ["VOCABULARY='bytes'"], of=finetune.Task, folder="tasks").value
     (tuned,) = finetune.stages(of, source, [(1e-3, 0)])
@@ -202,7 +202,7 @@ def test_the_pair_is_fine_tuned_by_its_main_model(tiny, task):
         }
     # So is the same model after a handoff has taken it out of the pair, head and all.
     alone = dataclasses.replace(stage, model=stage.model.models["main"])
-    source = dataclasses.replace(source, stage=alone, paths=tuple(alone.model.abstract()))
+    source = dataclasses.replace(source, model=alone.model, paths=tuple(alone.model.abstract()))
     (again,) = finetune.stages(of, source, [(1e-3, 0)])
     assert (
         again.model == tuned.model

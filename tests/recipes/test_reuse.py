@@ -124,8 +124,9 @@ def test_epochs_are_counted_along_the_handoffs_and_warned_of(tiny):
     assert epochs.counted(free, free.stages[2]) == {}
 
 
-def test_a_decoder_is_pretrained_and_continued_under_one_schedule(tiny, tmp_path):
-    resolved = tiny(*BLENDS, "recipe.Stage.log_every=1", "SAVE_STEPS=100", name="reuse/decoder")
+@pytest.mark.parametrize("kind", ["decoder", "encoder", "seq2seq"])
+def test_a_model_is_pretrained_and_continued_under_one_schedule(tiny, tmp_path, kind):
+    resolved = tiny(*BLENDS, "recipe.Stage.log_every=1", "SAVE_STEPS=100", name=f"reuse/{kind}")
     run.run(resolved, str(tmp_path), console=QUIET)
     rates = []
     for stage in resolved.value.stages:

@@ -28,8 +28,8 @@ def _source(records):
     return seqio.FunctionDataSource(read, splits=tuple(records))
 
 
-def _add(name, records, targets, steps=()):
-    features = {"inputs": seqio.Feature(BYTES), "targets": targets}
+def _add(name, records, targets, steps=(), inputs=None):
+    features = {"inputs": inputs or seqio.Feature(BYTES), "targets": targets}
     seqio.TaskRegistry.add(name, source=_source(records), preprocessors=list(steps), output_features=features)
 
 
@@ -136,6 +136,26 @@ def test_texts_of_an_encoder_decoder_and_of_a_decoder_alone(tasks):
     assert "decoder_prefix" in alone and "decoder_prefix" not in goes_on
     assert goes_on["targets"][3][: len(read) - 1 + len(written)].tolist() == read[:-1] + written
     assert goes_on["targets"][3][goes_on["weights"][3] > 0].tolist() == written
+
+
+def test_causal_is_prefix_without_the_end_between_and_without_its_mask(tasks):
+    """A text that goes on: the same ids, places and targets as those of a prefix LM whose inputs have no end."""
+    records = {"train": [{"inputs": f"one {k}", "targets": "y" * (k % 4)} for k in range(SIZES["one"])]}
+    steps = (seqio.preprocessors.tokenize, seqio.preprocessors.append_eos)
+    bare = seqio.Feature(BYTES, add_eos=False)
+    _add("test_examples_bare", records, seqio.Feature(BYTES), steps, inputs=bare)
+    opened, closed = list(make("bare", form="prefix").once(4)), list(make("one", form="causal").once(4))
+    seqio.TaskRegistry.remove("test_examples_bare")
+    assert len(opened) == len(closed) == 4
+    for one, other in zip(opened, closed):
+        prefix = one.pop("decoder_prefix")
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert np.array_equal(value, other[key]), key
+        asked, learnt = prefix.sum(axis=1), other["weights"] > 0
+        real = other["decoder_segments"] > 0
+        # The first place that is learnt reads the last of the question; none before it is.
+        assert (learnt == (real & (np.arange(learnt.shape[1]) >= asked[:, None] - 1))).all() and learnt.any()
 
 
 def test_labels_of_tokens(tasks):
