@@ -47,17 +47,9 @@ def corrupt(arguments: argparse.Namespace) -> None:
     _imports(arguments)
     resolved = _recipe(arguments)
     _jax(arguments)
+    options = {name: getattr(arguments, name) for name in ("workdir", "split", "batches", "overwrite")}
     with mistakes():
-        made = corruption.corrupt(
-            resolved,
-            arguments.stage,
-            arguments.out,
-            workdir=arguments.workdir,
-            split=arguments.split,
-            batches=arguments.batches,
-            overwrite=arguments.overwrite,
-            console=progress.console(),
-        )
+        made = corruption.corrupt(resolved, arguments.stage, arguments.out, console=progress.console(), **options)
     print(f"corrupt: {arguments.out} has {made['rows']:,} rows of {made['inputs']} places, split {arguments.split!r}")
 
 
