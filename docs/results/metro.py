@@ -126,9 +126,8 @@ def scores(home: pathlib.Path) -> str:
         stage = home / f"seed_{SEEDS[0]}" / model
         found = reproduction.figures(stage)
         if found:
-            steps = reproduction.lineage(stage)[-1]["steps"]
             said = [f"{found[name]:.3f}" if name in found else "–" for name in OWN]
-            cells += [f"{steps:,}", f"{found['flops']:.3g}", *said]
+            cells += [f"{found['step']:,}", f"{found['flops']:.3g}", *said]
         else:
             cells += ["–"] * 5
         rows.append(f"| `{model}` | {' | '.join(cells)} |")

@@ -100,12 +100,13 @@ def score(stage: pathlib.Path, task: str, train: str = "en") -> list[float] | No
 
 
 def figures(stage: pathlib.Path) -> dict[str, float]:
-    """What the stage's evaluations said at its end, and `flops` and `tokens` of its lineage; {} before that."""
+    """What the stage's evaluations said at its end, its `step`, `flops` and `tokens` of its lineage; {} before that."""
     done = stage / "done"
     if not done.exists():
         return {}
     spent = {name: sum(entry[name] for entry in lineage(stage)) for name in ("flops", "tokens")}
-    return json.loads(done.read_text())["scores"] | spent
+    found = json.loads(done.read_text())
+    return found["scores"] | {"step": found["step"]} | spent
 
 
 def lineage(stage: pathlib.Path) -> list[dict]:
