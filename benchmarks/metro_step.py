@@ -165,7 +165,9 @@ def main() -> None:
         ]
         print(f"| {row['share']} | {row['step']} | {row['ledger']:.2f} | {' | '.join(cells)} |")
     if asked.json:
-        pathlib.Path(asked.json).write_text(json.dumps(vars(asked) | {"device": device, "table": rows}, indent=1) + "\n")
+        pathlib.Path(asked.json).write_text(
+            json.dumps(vars(asked) | {"device": device, "table": rows}, indent=1) + "\n"
+        )
 
 
 def _arguments() -> argparse.Namespace:
