@@ -9,7 +9,7 @@ import pytest
 import rich.console
 
 from models import encdec, encoder, heads, pair, stack
-from recipes import config, costing, finetune, handoff, journal, metro, plan, recipe, run, temperatures, trained
+from recipes import config, costing, denoised, finetune, handoff, journal, metro, plan, recipe, run, temperatures, trained
 from tasks import objectives, specials
 
 SHARINGS = [pair.Shared(), pair.Apart(), pair.Disentangled()]
@@ -79,7 +79,7 @@ def test_sums_and_counts_by_hand():
     used, real = np.array(batch["weights"]) > 0, np.array(batch["encoder_segments"]) > 0
     assert (used.sum(), real.sum(), used.size) == (4 + 4 + 2, 12 + 9 + 2, 12)
     key = jax.random.key(1)
-    _, drawn = METRO._generated(PAIR, params, batch, metro._keys(key, batch)[0])
+    _, drawn = METRO._generated(PAIR, params, batch, denoised.keys(key, batch)[0])
     read, original = (np.array(batch["encoder_inputs"]) for _ in range(2))
     for row, slot in zip(*np.nonzero(used)):
         place = batch["target_positions"][row, slot]
