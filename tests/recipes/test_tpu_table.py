@@ -26,7 +26,6 @@ WAITING = (
     "reuse/decoder",
     "reuse/encoder",
     "reuse/seq2seq",
-    "mlm_then_seq2seq",
     "causal_lm",
     "soltan2023/two_stage_bart_12e12d_unfrz",
     "soltan2023/two_stage_bart_12e12d",
