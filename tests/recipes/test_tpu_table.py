@@ -21,7 +21,6 @@ WAITING = (
     "metro/large",
     "metro/large_plus_plus",
     "metro/xl",
-    "metro/xxl",
     "reuse/nemotron_15b",
     "reuse/decoder",
     "reuse/encoder",
