@@ -3,6 +3,7 @@
 import importlib.util
 import re
 
+import jax
 import pytest
 
 from recipes import config, topology
@@ -21,12 +22,10 @@ WAITING = (
     "metro/large",
     "metro/large_plus_plus",
     "metro/xl",
-    "metro/xxl",
     "reuse/nemotron_15b",
     "reuse/decoder",
     "reuse/encoder",
     "reuse/seq2seq",
-    "mlm_then_seq2seq",
     "causal_lm",
     "soltan2023/two_stage_bart_12e12d_unfrz",
     "soltan2023/two_stage_bart_12e12d",
@@ -86,7 +85,10 @@ def test_the_ablations_share_the_programs_of_the_whole():
 @pytest.mark.parametrize("name", [name for name in FULL if name not in WAITING])
 def test_the_rows_are_what_the_compiler_says(name):
     page = tpu.read()
-    for place, line in tpu.rows(name):
+    # The tests' strictness changes a program's text; this is the program that a run compiles.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        rows = list(tpu.rows(name))
+    for place, line in rows:
         bound, numbers = figures(page[place])
         found, now = figures(line)
         assert bound == found and now == pytest.approx(numbers, rel=0.02, abs=0.006), f"{place}\n{page[place]}\n{line}"
