@@ -91,7 +91,7 @@ def _alike(value: float | None) -> str:
     """A bar as long as the value, from 0 to 1, and the value."""
     if value is None:
         return markup.NOTHING
-    return f"<div class=alike>{markup.bar([('', max(value, 0.0), 'c0')], 1.0)}{value:.4f}</div>"
+    return f"<div class=alike>{markup.bar([('CKA', max(value, 0.0), 'c0')], 1.0)}{value:.4f}</div>"
 
 
 def _seeds(side: Mapping[str, Any]) -> str:
