@@ -9,7 +9,20 @@ import pytest
 import rich.console
 
 from models import encdec, encoder, heads, pair, stack
-from recipes import config, costing, denoised, finetune, handoff, journal, metro, plan, recipe, run, temperatures, trained
+from recipes import (
+    config,
+    costing,
+    denoised,
+    finetune,
+    handoff,
+    journal,
+    metro,
+    plan,
+    recipe,
+    run,
+    temperatures,
+    trained,
+)
 from tasks import objectives, specials
 
 SHARINGS = [pair.Shared(), pair.Apart(), pair.Disentangled()]
