@@ -43,7 +43,7 @@ def test_two_stages_over_two_hosts_preempted_in_the_middle(store, tmp_path, monk
         at.append([(work / stage / "done").exists() for stage in ("seq2seq", "encoder")])
         cloud.stand_in("preempt", "mine")
 
-    watch = cloud.when(lambda: any(work.glob("seq2seq/checkpoints/*/complete")), preempt, seconds=120)
+    watch = cloud.when(lambda: any(work.glob("seq2seq/checkpoints/*/complete")), preempt, seconds=600)
     sets = [f"STORE='{store}'", "VOCABULARY=384", "SEQ2SEQ_STEPS=200", "ENCODER_STEPS=6", "SAVE_STEPS=20"]
     words = [sys.executable, "-m", "recipes.cli", "submit", "seq2seq_then_encoder", "--overlay=gin/tiny.gin"]
     words += [*(f"--set={binding}" for binding in sets), f"--workdir={work}", "--tpu=mine", "--type=v4-16"]

@@ -12,12 +12,13 @@ SHIPPED = [path.relative_to(config.ROOT / "gin" / "recipes").with_suffix("").as_
 ABLATIONS = [name for name in SHIPPED if name.startswith("reuse/ablations/")]
 FULL = [name for name in SHIPPED if name != "demo" and "small/" not in name and name not in ABLATIONS]
 WAITING = (
-    "t5_1_1_large",
     "t5_1_1_xl",
     "t5_1_1_xxl",
     "bert_large",
     "metro/fast_electra",
+    "metro/fast_electra_offline",
     "metro/electra_base",
+    "metro/metro_t0_base",
     "metro/base_plus_plus",
     "metro/large",
     "metro/large_plus_plus",
