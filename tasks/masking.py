@@ -22,6 +22,8 @@ class MaskedLM(objective.Objective):
         mask: share of the chosen tokens that the mask id replaces.
         random: share that any ordinary id replaces.
         keep: share left as it is.
+        span: how many neighbours are chosen together, from a place drawn for the row on; special ids part them, and
+            the last span is cut where the slots end. 1 chooses single tokens.
     """
 
     kind: ClassVar[str] = "encoder"  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -30,10 +32,12 @@ class MaskedLM(objective.Objective):
     mask: float = 0.8
     random: float = 0.1
     keep: float = 0.1
+    span: int = 1
 
     def __post_init__(self):
         """Refuses rates that are none."""
         objective.require(self, 0 < self.rate < 1, f"rate={self.rate} is not between 0 and 1")
+        objective.require(self, self.span >= 1, f"span={self.span} is less than one token")
         shares = self.mask, self.random, self.keep
         whole = min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6
         objective.require(self, whole, "mask={}, random={}, keep={} do not add up to 1".format(*shares))
@@ -68,11 +72,16 @@ class MaskedLM(objective.Objective):
         batch = batches.encoder(found, inputs, pad=specials.pad)
         tokens = batch["encoder_inputs"]
         count = self.masked(inputs)
-        drawn = np.stack([rng.random(inputs + 2 * count) for rng in rngs])
+        drawn = np.stack([rng.random(inputs + 2 * count + (self.span > 1)) for rng in rngs])
 
         # The `count` smallest of as many random numbers as there are tokens are a uniform choice without replacement.
+        # The tokens of a span have the number of its place among the spans, and go from left to right.
         allowed = ordinary[tokens] & (batch["encoder_segments"] > 0)
-        order = np.where(allowed, drawn[:, :inputs], 2.0)
+        order = drawn[:, :inputs]
+        if self.span > 1:
+            place = np.arange(inputs) + (drawn[:, -1:] * self.span).astype(np.int64)
+            order = np.take_along_axis(order, place // self.span, 1) + 1e-9 * (place % self.span)
+        order = np.where(allowed, order, 2.0)
         chosen = np.sort(np.argpartition(order, count - 1, axis=1)[:, :count], axis=1)
         # A row of too few ordinary tokens leaves slots over; they go last.
         used = np.take_along_axis(allowed, chosen, 1)
@@ -81,7 +90,7 @@ class MaskedLM(objective.Objective):
         chosen = np.where(used, chosen, 0)
         answers = np.where(used, np.take_along_axis(tokens, chosen, 1), specials.pad)
 
-        fate, which = drawn[:, inputs : inputs + count], drawn[:, inputs + count :]
+        fate, which = drawn[:, inputs : inputs + count], drawn[:, inputs + count : inputs + 2 * count]
         written = np.where(fate < self.mask + self.random, choices[(which * len(choices)).astype(np.int64)], answers)
         if self.mask:
             written = np.where(fate < self.mask, specials.need("mask", type(self).__name__), written)

@@ -20,9 +20,9 @@ class RestoreText(masking.MaskedLM):
     which serve both sides. A row has as many decoder places as encoder places.
 
     From METRO-T0's code (arXiv:2305.12567; github.com/gonglinyuan/metro_t0): all of this, with single tokens masked at
-    15 %, 80/10/10 its defaults. Ours: the decoder begins with the vocabulary's start id, not with the mask; documents
-    of a row are kept apart; all of the loss's weights are 1 (its base model weighs a token by the probability that the
-    detecting head gives it of being replaced).
+    15 %, 80/10/10 its defaults. Ours: spans, by a `span` above 1; the decoder begins with the vocabulary's start id and
+    not with the mask; documents of a row are kept apart; all of the loss's weights are 1 (its base model weighs a token
+    by the probability that the detecting head gives it of being replaced).
     """
 
     kind: ClassVar[str] = "encdec"

@@ -65,6 +65,24 @@ def test_every_position_is_chosen_alike(window, special):
     assert np.abs(hits - 2000 * 0.2).max() < 5 * (2000 * 0.2 * 0.8) ** 0.5
 
 
+def test_spans_are_runs_of_neighbours_as_many_tokens_as_before(rows, special):
+    single, spans = (run(objectives.MaskedLM(span=span), rows, special) for span in (1, 3))
+
+    def runs(made):
+        """Runs of chosen neighbours in a row; what a special id parts counts twice."""
+        return 1 + (np.diff(made["target_positions"]) > 1).sum()
+
+    for one, several, row in zip(single, spans, rows, strict=True):
+        flat = np.concatenate(row)
+        assert one["weights"].sum() == several["weights"].sum() == 38
+        assert (flat[several["target_positions"]] == several["targets"]).all()
+    # Of 38 tokens 12 spans and a rest; two that touch make one run, a special id or an end of the row makes one more.
+    assert np.mean([runs(made) for made in spans]) == pytest.approx(12.5, abs=1.5)
+    assert np.mean([runs(made) for made in single]) > 28
+    starts = np.concatenate([made["target_positions"][:1] % 3 for made in spans])
+    assert set(starts.tolist()) == {0, 1, 2}
+
+
 def test_short_rows_pad_the_slots_behind(special):
     row = [np.array([20, 1], np.int32), np.array([21, 22, 1], np.int32)]
     made = objectives.MaskedLM(rate=0.5)(row, np.random.default_rng(0), inputs=16, targets=0, specials=special)
@@ -95,7 +113,9 @@ def test_problems_name_what_the_vocabulary_lacks():
     assert objectives.MaskedLM(mask=0, random=0.5, keep=0.5).problems(inputs=64, targets=0, specials=plain) == []
 
 
-@pytest.mark.parametrize("bad", [{"rate": 0}, {"rate": 1.0}, {"mask": 0.9}, {"mask": 1.1, "random": -0.2, "keep": 0.1}])
+@pytest.mark.parametrize(
+    "bad", [{"span": 0}, {"rate": 0}, {"rate": 1.0}, {"mask": 0.9}, {"mask": 1.1, "random": -0.2, "keep": 0.1}]
+)
 def test_rates_are_checked(bad):
     with pytest.raises(ValueError, match="MaskedLM"):
         objectives.MaskedLM(**bad)
