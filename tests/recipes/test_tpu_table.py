@@ -14,7 +14,6 @@ FULL = [name for name in SHIPPED if name != "demo" and "small/" not in name and 
 WAITING = (
     "t5_1_1_xl",
     "t5_1_1_xxl",
-    "bert_large",
     "metro/fast_electra",
     "metro/fast_electra_offline",
     "metro/electra_base",
