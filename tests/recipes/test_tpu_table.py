@@ -27,7 +27,6 @@ WAITING = (
     "reuse/encoder",
     "reuse/seq2seq",
     "causal_lm",
-    "soltan2023/two_stage_bart_12e12d_unfrz",
     "soltan2023/two_stage_bart_12e12d",
     "soltan2023/two_stage_bart_12e12d_attn_f",
     "soltan2023/two_stage_t5_12e12d_unfrz",
