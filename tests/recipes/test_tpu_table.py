@@ -12,7 +12,6 @@ SHIPPED = [path.relative_to(config.ROOT / "gin" / "recipes").with_suffix("").as_
 ABLATIONS = [name for name in SHIPPED if name.startswith("reuse/ablations/")]
 FULL = [name for name in SHIPPED if name != "demo" and "small/" not in name and name not in ABLATIONS]
 WAITING = (
-    "t5_1_1_xl",
     "t5_1_1_xxl",
     "metro/fast_electra",
     "metro/fast_electra_offline",
