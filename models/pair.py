@@ -125,7 +125,7 @@ class Pair:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The fields of `Output` that the main encoder's heads fill."""
+        """The fields of `Output` that the main model fills."""
         return self.models["main"].outputs
 
     def example(self) -> dict[str, Array]:
@@ -190,8 +190,8 @@ class Pair:
         return self.models["main"].apply(self.side("main", params), batch, key=key)
 
     def states(self, params: Mapping[str, Array], batch: Mapping[str, Any]) -> dict[str, Array]:
-        """What each layer of the main encoder hands on, see `model.Model.states`."""
-        return self.encoders["main"].states(self.side("main", params), batch)
+        """What each layer of the main model hands on, see `model.Model.states`."""
+        return self.models["main"].states(self.side("main", params), batch)
 
     def costs(
         self, rows: int, inputs: int, targets: int, predicted: int, restored: int | None = None

@@ -39,6 +39,20 @@ def test_each_side_is_an_encoder_of_its_own(make, make_batch, make_params, out, 
         np.testing.assert_allclose(logits, expected.readout.logits(expected.hidden), atol=1e-5)
 
 
+@pytest.mark.parametrize("decoded", [False, True])
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_the_states_are_the_main_model_s(make, make_batch, make_params, sharing, decoded):
+    model = make(sharing=sharing)
+    if decoded:
+        model = dataclasses.replace(model, decoder=model.main, head=heads.ReplacedToken())
+    params, batch = make_params(model), make_batch(model.kind)
+    found = model.states(params, batch)
+    expected = model.models["main"].states(model.side("main", params), batch)
+    assert set(found) == ({"encoder", "decoder"} if decoded else {"encoder"})
+    for side, states in expected.items():
+        np.testing.assert_array_equal(found[side], states)
+
+
 def test_what_is_shared_is_there_once(make):
     counts = {type(sharing): len(make(sharing=sharing).abstract()) for sharing in SHARINGS}
     assert counts[pair.Shared] == counts[pair.Apart] - 1 == counts[pair.Disentangled] - 1
