@@ -134,7 +134,7 @@ def _peer(model: Any, params: Mapping[str, np.ndarray]) -> Any:
         )
     )  # fmt: skip
     body = peer.roberta_prelayernorm
-    body.embeddings.LayerNorm = torch.nn.Identity()
+    body.embeddings.LayerNorm = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     body.embeddings.token_type_embeddings.weight.requires_grad_(False)
     names = {
         "self_attention_norm": "attention.LayerNorm",

@@ -64,7 +64,7 @@ def _placeless() -> Iterator[None]:
 
     A kernel carries them in what is compiled: what is kept would be of one folder and one state of the comments.
     """
-    limit = jax.config.jax_traceback_in_locations_limit
+    limit = jax.config.jax_traceback_in_locations_limit  # pyright: ignore[reportAttributeAccessIssue]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
         yield

@@ -66,7 +66,7 @@ class _Events:
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer import record_writer
 
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary  # pyright: ignore[reportAttributeAccessIssue]
         self._file = (directory / f"events.out.tfevents.{int(time.time())}.{os.getpid()}.baton").open("wb")
         self._records = record_writer.RecordWriter(self._file)
         self._records.write(self._event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())

@@ -54,11 +54,11 @@ def _placed(ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> Spelt:
 
 @functools.lru_cache(maxsize=2)
 def _processor(path: str, extra_ids: int) -> sentencepiece.SentencePieceProcessor:
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
     model.ParseFromString(encoder.contents(path))
     # As tasks/sentencepieces.py adds them.
     for number in reversed(range(extra_ids)):
-        kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+        kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED  # pyright: ignore[reportAttributeAccessIssue]
         model.pieces.add(piece=f"▁<extra_id_{number}>", score=0.0, type=kind)
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(model.SerializeToString())

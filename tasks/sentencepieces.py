@@ -68,11 +68,11 @@ class SentencePiece(encoder.Encoder):
         return name.removeprefix("▁") if name.startswith("▁<extra_id_") else name
 
 
-_USER_DEFINED = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+_USER_DEFINED = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _parse(path: str) -> sentencepiece_model_pb2.ModelProto:
-    model = sentencepiece_model_pb2.ModelProto()
+def _parse(path: str) -> sentencepiece_model_pb2.ModelProto:  # pyright: ignore[reportAttributeAccessIssue]
+    model = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
     try:
         model.ParseFromString(encoder.contents(path))
     except message.DecodeError:
@@ -82,7 +82,7 @@ def _parse(path: str) -> sentencepiece_model_pb2.ModelProto:
     return model
 
 
-def _fingerprint(model: sentencepiece_model_pb2.ModelProto, extra_ids: int) -> str:
+def _fingerprint(model: sentencepiece_model_pb2.ModelProto, extra_ids: int) -> str:  # pyright: ignore[reportAttributeAccessIssue]
     """Leaves out what does not decide the ids, such as the paths the model was trained from."""
     running = hashlib.sha256()
     for piece in model.pieces:

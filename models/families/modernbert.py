@@ -87,7 +87,7 @@ def write(model: encoder.Encoder, kind: str) -> dict[str, Any]:
         "num_attention_heads": body.heads,
         "intermediate_size": body.mlp,
         "hidden_activation": WRITTEN[body.activation],
-        "classifier_activation": "gelu" if head is None else WRITTEN[head.activation],
+        "classifier_activation": "gelu" if head is None else WRITTEN[head.activation],  # pyright: ignore[reportAttributeAccessIssue]
         "max_position_embeddings": body.max_positions,
         "norm_eps": body.norm_eps,
         "local_attention": 2 * (body.local or 0),
