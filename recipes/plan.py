@@ -52,8 +52,9 @@ def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> P
         clocks[stage.name] = _clock(of, stage, clocks)
         try:
             planned, found = _stage(of, stage, how_many(of.mesh, devices), clocks[stage.name])
-            stages.append(planned)
-            planned |= {"epochs": epochs.counted(of, stage), "warnings": epochs.warnings(of, stage)}
+            if planned:
+                stages.append(planned)
+                planned |= {"epochs": epochs.counted(of, stage), "warnings": epochs.warnings(of, stage)}
             if stage.start is not None:
                 plans[stage.name] = handoff.plan(stage.start, _source(of, stage.start), stage.model.abstract())
                 planned["handoff"] = _handoff(stage.start, plans[stage.name])
@@ -71,10 +72,12 @@ def make(of: recipe.Recipe, devices: int | None = None, data: bool = False) -> P
 
 
 def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int, clock: int) -> tuple[dict[str, Any], list[str]]:
+    """What is planned of a stage, and its problems; nothing is planned where model, data and loss don't fit."""
     found: list[str] = []
     if stage.model.kind != stage.data.kind:
         found.append(f"a model of kind {stage.model.kind!r} can't learn from data of kind {stage.data.kind!r}")
     found += stage.loss.problems(stage)
+    unfit = bool(found)
     shape = mesh.sizes(of.mesh, devices)
     found += sharding.problems(of.rules, stage.model.abstract(), shape)
     found += sharding.sequence_problems(stage, shape["sequence"])
@@ -89,6 +92,8 @@ def _stage(of: recipe.Recipe, stage: recipe.Stage, devices: int, clock: int) -> 
             f"batch {stage.batch} in {stage.accumulate} parts doesn't divide over {rows} devices of the data and fsdp "
             f"axes {shape}; change batch, accumulate or the mesh"
         )
+    if unfit:
+        return {}, found
     cost = costing.of_stage(stage)
     total = sum(leaf.size for leaf in layout.leaves.values())
     planned = {

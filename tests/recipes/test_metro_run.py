@@ -244,6 +244,10 @@ def test_other_models_and_other_data_are_problems_too(tiny):
     assert "gives no target_positions" in second.loss.problems(dataclasses.replace(second, data=spans))[0]
     shared = dataclasses.replace(second, model=dataclasses.replace(second.model, sharing=pair.Shared()))
     assert "the table it shares isn't" in second.loss.problems(shared)[0]
+    alone = dataclasses.replace(second, model=first.model, start=None, frozen=())
+    planned = plan.make(recipe.Recipe(name="x", stages=(first, alone)))
+    assert [stage["name"] for stage in planned.stages] == ["mlm"], "what a loss costs is asked of a model that fits it"
+    assert ["trains a Pair and the model is Encoder" in line for line in planned.problems] == [True]
 
 
 def test_the_main_encoder_is_what_a_pair_fine_tunes(tiny):
