@@ -100,8 +100,11 @@ _EFFORTS = (
     "jax_memory_fitting_effort",
 )
 """Settings of JAX's that say how hard the compiler tries: another program comes out."""
-_NUMBER = re.compile(r"dense<[-+.\w]+> : tensor<f32>")
-"""A rate, a decay, the steps of a schedule: programs that differ in these alone hold, do and send the same."""
+_NUMBER = re.compile(r"dense<(?!0\.0+e\+00>|1\.0+e\+00>)[-+.\w]+> : tensor<f32>")
+"""A rate, a decay, the steps of a schedule: programs that differ in these alone hold, do and send the same.
+
+0 and 1 aren't among them, for the compiler leaves out what they do.
+"""
 
 
 def _file(text: str, topology: topologies.Topology) -> pathlib.Path:

@@ -115,10 +115,10 @@ def test_what_is_kept_goes_by_the_effort_and_not_by_rates(monkeypatch):
     monkeypatch.setattr(topology, "version", lambda: "any")
     texts = [
         f"dense<{rate}> : tensor<f32>, dense<{count}> : tensor<i32>"
-        for rate, count in (("3.0e-4", 12), ("0.1", 12), ("0.1", 24))
+        for rate, count in (("3.000000e-04", 12), ("0.1", 12), ("0.1", 24), ("1.000000e+00", 12), ("0.000000e+00", 12))
     ]
-    first, rate, count = (compiled._file(text, topology.parse("v5e:2x4")) for text in texts)
-    assert first == rate != count
+    first, rate, count, one, zero = (compiled._file(text, topology.parse("v5e:2x4")) for text in texts)
+    assert first == rate and len({first, count, one, zero}) == 4
     jax.config.update("jax_optimization_level", "O1")
     try:
         assert compiled._file(texts[0], topology.parse("v5e:2x4")) != first
