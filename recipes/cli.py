@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("eval", commands.evaluate, "fine-tune a trained stage on downstream tasks and score every language")
     sub.add_argument("stage", help="WORKDIR/STAGE; with --forgetting the earlier one")
     sub.add_argument(
-        "task", nargs="+",
+        "task", nargs="*",
         help="a gin file that binds a finetune.Task, or the name of one in gin/tasks; with --forgetting first the "
         "later WORKDIR/STAGE, then as many tasks as you like, or none for all that were scored",
     )  # fmt: skip

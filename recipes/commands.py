@@ -161,6 +161,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """`baton eval`."""
     from recipes import downstream, trained
 
+    if not arguments.task:
+        raise recipe.Mistake("name a task to score, or with --forgetting the later WORKDIR/STAGE")
     if arguments.forgetting:
         _forgetting(arguments)
         return

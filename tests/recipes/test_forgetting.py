@@ -242,6 +242,7 @@ def test_bad_input_is_one_line(place, tiny, write, store, tmp_path, capsys, monk
         return said
 
     here = tmp_path / "run"
+    assert "the later WORKDIR/STAGE" in refused("--forgetting", place / "mlm")
     assert "nothing holds no complete checkpoint" in refused("--forgetting", place / "mlm", here / "nothing")
     assert "compare stages of one vocabulary" in refused("--forgetting", place / "mlm", here / "spelt")
     assert "has 384 token ids and" in refused("--forgetting", place / "mlm", here / "wide")
