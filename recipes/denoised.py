@@ -18,8 +18,6 @@ from models import encoder, heads, softmax
 from recipes import detection, losses, recipe
 from tasks import corrupted
 
-MASKED, REPLACED = heads.MaskedLM, heads.ReplacedToken
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AtTargets:
@@ -149,7 +147,9 @@ class Denoised(losses.Loss):
                 f"loss Denoised trains an Encoder alone and the model is {type(model).__name__}; give it an Encoder"
             ]
         single = heads.single(model.head)
-        restoring, detecting = (any(isinstance(one, kind) for one in single) for kind in (MASKED, REPLACED))
+        restoring, detecting = (
+            any(isinstance(one, kind) for one in single) for kind in (heads.MaskedLM, heads.ReplacedToken)
+        )
         found = self.unfit(model, restoring=restoring, detecting=detecting)
         if not isinstance(stage.data, corrupted.Corrupted):
             found.append(
@@ -161,7 +161,7 @@ class Denoised(losses.Loss):
     def unfit(self, model: Any, *, restoring: bool, detecting: bool) -> list[str]:
         """Where the terms aren't those that a model, an encoder or a pair, has heads for."""
         found = []
-        for field, has, head in (("clm", restoring, MASKED), ("rtd", detecting, REPLACED)):
+        for field, has, head in (("clm", restoring, heads.MaskedLM), ("rtd", detecting, heads.ReplacedToken)):
             if has != (getattr(self, field) is not None):
                 found.append(
                     f"loss {type(self).__name__} has {field} = {getattr(self, field)} and the {type(model).__name__}'s "

@@ -24,8 +24,6 @@ from models import pair, quantile, softmax
 from recipes import denoised, losses, paths, recipe, temperatures
 from tasks import corrupted
 
-AtTargets, Everywhere = denoised.AtTargets, denoised.Everywhere  # by these names recipes bind them
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metro(denoised.Denoised):
@@ -92,7 +90,7 @@ class Metro(denoised.Denoised):
         model = stage.model
         if not isinstance(model, pair.Pair):
             return [f"loss Metro trains a Pair and the model is {type(model).__name__}; give it a Pair"]
-        if model.decoder is not None and not isinstance(self.clm, AtTargets):
+        if model.decoder is not None and not isinstance(self.clm, denoised.AtTargets):
             return [f"loss Metro has clm = {self.clm} and the Pair's decoder restores at the targets; give AtTargets()"]
         found = self.unfit(model, restoring=model.restoring, detecting=model.detecting)
         if "target_positions" not in stage.data.spec(stage.batch):

@@ -14,10 +14,10 @@ CASES = [("metro", sharing) for sharing in (pair.Shared(), pair.Apart(), pair.Di
 CASES += [(variant, pair.Shared()) for variant in ("coco-lm", "electra", "clm only")]
 MAIN = stack.Stack(layers=2, width=16, heads=2, mlp=24, max_positions=16)
 PAIR = pair.Pair(main=MAIN, auxiliary=dataclasses.replace(MAIN, layers=1), vocabulary=37)
-METRO = metro.Metro(mlm=1.0, clm=metro.AtTargets(), rtd=50.0)
+METRO = metro.Metro(mlm=1.0, clm=denoised.AtTargets(), rtd=50.0)
 VARIANTS = {
     "metro": (METRO, heads.RestoreAndDetect()),
-    "coco-lm": (dataclasses.replace(METRO, clm=metro.Everywhere()), heads.RestoreAndDetect()),
+    "coco-lm": (dataclasses.replace(METRO, clm=denoised.Everywhere()), heads.RestoreAndDetect()),
     "electra": (dataclasses.replace(METRO, clm=None), heads.ReplacedToken()),
     "clm only": (dataclasses.replace(METRO, rtd=None), heads.MaskedLM(dense=False)),
 }

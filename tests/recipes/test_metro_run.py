@@ -16,13 +16,13 @@ from recipes import (
     checkpoint,
     config,
     costing,
+    denoised,
     finetune,
     handoff,
     journal,
     leafwise,
     lineage,
     mesh,
-    metro,
     plan,
     recipe,
     run,
@@ -121,7 +121,7 @@ def test_the_compiler_counts_the_joint_and_the_frozen_step_the_same(tiny):
 
 def test_copying_everywhere_costs_the_output_at_every_place_and_once_more(tiny):
     stage = tiny(name="metro/base").value.stages[0]
-    everywhere = dataclasses.replace(stage, loss=dataclasses.replace(stage.loss, clm=metro.Everywhere()))
+    everywhere = dataclasses.replace(stage, loss=dataclasses.replace(stage.loss, clm=denoised.Everywhere()))
     output = 2 * stage.batch * stage.model.main.width * stage.model.vocabulary
     more = costing.of_stage(everywhere).flops - costing.of_stage(stage).flops
     assert more == pytest.approx(3 * output * (32 * 4 / 3 - stage.data.objective.masked(32)), rel=0.01)
@@ -226,7 +226,7 @@ def test_an_encoder_becomes_both_of_a_new_pair(tiny):
     [
         (["fast_electra/Stage.frozen=()"], r"mlm = None and auxiliary/.* would still decay; freeze r'auxiliary/\.\*'"),
         (["fast_electra/metro.Metro.mlm=1.0"], r"weight for mlm and the auxiliary is frozen; set mlm = None"),
-        (["fast_electra/metro.Metro.clm=@metro.AtTargets()"], r"head, ReplacedToken, has no MaskedLM; change one"),
+        (["fast_electra/metro.Metro.clm=@denoised.AtTargets()"], r"head, ReplacedToken, has no MaskedLM; change one"),
     ],
 )
 def test_terms_that_do_not_fit_are_problems_of_the_plan(tiny, changes, problem):

@@ -30,7 +30,7 @@ BODY = stack.Stack(layers=2, width=16, heads=2, mlp=24, max_positions=16)
 PAIR = pair.Pair(
     main=BODY, decoder=BODY, auxiliary=dataclasses.replace(BODY, layers=1), head=heads.ReplacedToken(), vocabulary=37
 )
-METRO = metro.Metro(mlm=1.0, clm=metro.AtTargets(), rtd=50.0)
+METRO = metro.Metro(mlm=1.0, clm=denoised.AtTargets(), rtd=50.0)
 # With the auxiliary's likeliest token, what is drawn doesn't depend on the row that it stands in.
 CERTAIN = dataclasses.replace(METRO, temperature=temperatures.Constant(value=1e-6))
 SPECIALS = specials.Specials(size=37, mask=3)
@@ -244,7 +244,7 @@ def changed(stage, part, **fields):
     ("part", "fields", "problem"),
     [
         ("loss", {"clm": None}, "clm = None and the Pair's decoder restores at the targets; give AtTargets"),
-        ("loss", {"clm": metro.Everywhere()}, "decoder restores at the targets; give AtTargets"),
+        ("loss", {"clm": denoised.Everywhere()}, "decoder restores at the targets; give AtTargets"),
         ("model", {"head": None}, "rtd = 50.0 and the Pair's head, NoneType, has no ReplacedToken"),
         ("data", {"objective": objectives.MaskedLM()}, "kind 'encdec' can't learn from data of kind 'encoder'"),
         ("data", {"objective": objectives.Denoise(), "targets": 32}, "gives no target_positions; use MaskedLM or Rest"),
