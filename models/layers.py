@@ -99,16 +99,23 @@ def _product_forward(contract, x, kernel):
 
 
 def _product_backward(contract, saved, dy):
+    """First the kernel's gradient, then that of x.
+
+    Without the barrier XLA puts the kernels' gradients off to the end of a layer, holding all that they are made of, and
+    makes `dy` anew inside each of them (seen in TPU programs, libtpu 0.0.51; T5 base: 0.12 GiB, an eighth of the time to
+    compile). Of a frozen kernel's gradient nothing is left.
+    """
     x, kernel = saved
     lead = x.ndim - contract
     outer = tuple(range(lead))
     out = tuple(range(lead, dy.ndim)), tuple(range(contract, kernel.ndim))
-    dx = dot(dy, _compact(kernel, x.dtype), (out, ((), ())))
     if x.size <= dy.size or x.dtype != jnp.float32:  # a CPU has no bfloat16 product of the other form (jaxlib 0.10)
         dkernel = lax.dot_general(x, dy, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)
     else:
         dkernel = lax.dot_general(dy, x, ((outer, outer), ((), ())), preferred_element_type=kernel.dtype)
         dkernel = jnp.moveaxis(dkernel, range(-contract, 0), range(contract))
+    dy, dkernel = lax.optimization_barrier((dy, dkernel))
+    dx = dot(dy, _compact(kernel, x.dtype), (out, ((), ())))
     return dx, dkernel
 
 

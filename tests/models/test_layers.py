@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,18 @@ def test_product_and_its_gradient(x, kernel, contract):
     cotangent = jax.random.normal(jax.random.key(2), value.shape)
     for got, want in zip(pull(cotangent), plain_pull(cotangent)):
         np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_nothing_is_left_of_a_frozen_kernels_gradient():
+    def loss(x, kernel):
+        return jnp.sum(jnp.square(layers.product(layers.product(x, kernel, 1), kernel, 1)))
+
+    def products(of):
+        text = jax.jit(jax.grad(loss, argnums=of)).lower(jnp.ones((64, 32)), jnp.ones((32, 32))).compile().as_text()
+        return len(re.findall(r" dot\(", text))
+
+    assert products(0) == 4, "two forward, two for x"
+    assert products((0, 1)) == 6
 
 
 def test_in_bfloat16_the_kernel_keeps_a_float32_gradient():
