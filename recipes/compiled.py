@@ -20,7 +20,7 @@ from recipes import topology as topologies
 
 CACHE = "BATON_TOPOLOGY_CACHE"
 """The environment variable that names the folder of results; `~/.cache/baton/topology` without it."""
-FORMAT = 2
+FORMAT = 3
 """Of what is kept; another counts as absent."""
 
 

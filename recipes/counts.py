@@ -62,7 +62,7 @@ def count(text: str, per_slice: int | None = None, once: bool = False) -> Counts
             kind = line.operation.removesuffix("-start")
             if line.operation in ("dot", "convolution"):
                 found.flops += often * product(line, lines)
-            elif kind in COLLECTIVES:
+            elif kind in COLLECTIVES and not _goes_on(line, lines):
                 _collective(found, kind, line, lines, often, per_slice)
             elif line.operation == "send" and "megascale" in line.rest:
                 # Between slices the compiler hands what each device has to the host, and takes the result from it.
@@ -136,7 +136,14 @@ def traffic(line: hlo.Instruction, lines: Lines, program: hlo.Program) -> float:
         return float(written + sum(operands))
     inside = program.computations[calls]
     total = 0.0
+    if any("AsyncCollectiveDone" in inner.rest for inner in inside.values()):
+        return total
     for inner in inside.values():
+        if inner.root and inner.operation == "tuple":
+            passed = (
+                inside[name].operation == "parameter" or _goes_on(inside[name], inside) for name in inner.operands
+            )
+            written -= sum(shape.bytes for shape, held in zip(line.shapes, passed) if held and shape.main)
         if inner.operation == "parameter" and operands[int(inner.literal)]:
             total += _read(inner.name, operands[int(inner.literal)], inside, program)
         if inner.operation == "dynamic-update-slice" and inner.shapes[0].bytes <= written:
@@ -145,13 +152,14 @@ def traffic(line: hlo.Instruction, lines: Lines, program: hlo.Program) -> float:
 
 
 def _read(name: str, whole: float, inside: Lines, program: hlo.Program) -> float:
-    """How much of a fused operand is read: what slices take of it, in fusions within too; nothing where it is written.
+    """How much of a fused operand is read: what slices take of it, in fusions within too; nothing where it is written
+    or passed on.
 
     What several users take counts for each of them, up to the whole.
     """
     total = 0.0
     for line in inside.values():
-        if name not in line.operands:
+        if name not in line.operands or line.operation == "tuple" or _goes_on(line, inside):
             continue
         if line.operation == "dynamic-slice" and line.operands[0] == name:
             total += line.shapes[0].bytes
@@ -165,6 +173,14 @@ def _read(name: str, whole: float, inside: Lines, program: hlo.Program) -> float
         elif line.operation != "dynamic-update-slice" or line.operands[0] != name:
             return whole
     return min(total, whole)
+
+
+def _goes_on(line: hlo.Instruction, lines: Lines) -> bool:
+    """Whether a collective began elsewhere: one that runs beside products is named in each fusion that it runs beside.
+
+    The fusion that begins it counts, for both its links and its memory.
+    """
+    return "chain_id=" in line.rest and not any("AsyncCollectiveStart" in other.rest for other in lines.values())
 
 
 def _collective(

@@ -102,6 +102,64 @@ ENTRY %main (p: f32[12,8,128], i: s32[]) -> f32[8,128] {
     assert counts.count(text).bytes == 3 * layer + (layer + index) + layer
 
 
+def test_a_collective_that_runs_beside_a_loops_products_counts_once():
+    text = """
+%begin (p: PART) -> (PART, WHOLE) {
+  %p = PART parameter(0)
+  %g = WHOLE all-gather(%p), GATHER
+  ROOT %s = (PART, WHOLE) custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}
+%beside (p: PART, q: WHOLE, x: OTHER) -> (OTHER, PART, WHOLE, WHOLE) {
+  %x = OTHER parameter(2)
+  %y = OTHER add(%x, %x)
+  %p = PART parameter(0)
+  %q = WHOLE parameter(1)
+  %g = WHOLE all-gather(%p), GATHER
+  ROOT %t = (OTHER, PART, WHOLE, WHOLE) tuple(%y, %p, %q, %g)
+}
+%end (p: PART, q: WHOLE) -> WHOLE {
+  %p = PART parameter(0)
+  %q = WHOLE parameter(1)
+  %g = WHOLE all-gather(%p), GATHER
+  ROOT %d = WHOLE custom-call(%p, %q, %g), custom_call_target="AsyncCollectiveDone"
+}
+%body (b: (PART, WHOLE, OTHER)) -> (PART, WHOLE, OTHER) {
+  %b = (PART, WHOLE, OTHER) parameter(0)
+  %p = PART get-tuple-element(%b), index=0
+  %q = WHOLE get-tuple-element(%b), index=1
+  %x = OTHER get-tuple-element(%b), index=2
+  %f = (OTHER, PART, WHOLE, WHOLE) fusion(%p, %q, %x), kind=kLoop, calls=%beside
+  %y = OTHER get-tuple-element(%f), index=0
+  ROOT %t = (PART, WHOLE, OTHER) tuple(%p, %q, %y)
+}
+%condition (b: (PART, WHOLE, OTHER)) -> pred[] {
+  %b = (PART, WHOLE, OTHER) parameter(0)
+  ROOT %less = pred[] constant(true)
+}
+ENTRY %main (p: PART, x: OTHER) -> WHOLE {
+  %p = PART parameter(0)
+  %x = OTHER parameter(1)
+  %start = (PART, WHOLE) fusion(%p), kind=kCustom, calls=%begin
+  %a = PART get-tuple-element(%start), index=0
+  %b = WHOLE get-tuple-element(%start), index=1
+  %t = (PART, WHOLE, OTHER) tuple(%a, %b, %x)
+  %loop = (PART, WHOLE, OTHER) while(%t), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"12"}}
+  %p1 = PART get-tuple-element(%loop), index=0
+  %q1 = WHOLE get-tuple-element(%loop), index=1
+  ROOT %done = WHOLE fusion(%p1, %q1), kind=kCustom, calls=%end
+}
+"""
+    shapes = {"PART": "f32[2,128]{1,0}", "WHOLE": "f32[8,128]{1,0}", "OTHER": "f32[4,128]{1,0}"}
+    gather = 'channel_id=5, replica_groups={{0,1,2,3}}, dimensions={0}, frontend_attributes={chain_id="0"}'
+    for name, meant in {**shapes, "GATHER": gather}.items():
+        text = text.replace(name, meant)
+    row = 128 * 4
+    found = counts.count(text)
+    assert found.collectives == {"all-gather": 8 * row} and found.ici == 6 * row
+    begun, beside = (2 + 2 + 8) * row, 12 * (4 + 4) * row
+    assert found.bytes == begun + beside
+
+
 def test_the_bound_is_the_longest_side_and_never_above_the_peak():
     chip = chips.CHIPS["v5e"]
     found = counts.Counts(flops=197e12, bytes=819e9 * 2, ici=0.0)
