@@ -97,13 +97,18 @@ def _begin(folder: epath.Path, resolved: config.Resolved) -> None:
 
 
 def _refuse_another(resolved: config.Resolved, folder: epath.Path, allowed: bool) -> None:
-    """Raises Mistake when the work directory was begun with another recipe, naming the first line that differs."""
+    """Raises Mistake when the work directory was begun with another recipe, naming the first line that differs.
+
+    What counts is the recipe that the older text builds today: a field that is new since then has its default.
+    """
     file = folder / "recipe.gin"
     if allowed or not file.exists():
         return
-    before, now = file.read_text().splitlines(), resolved.text.splitlines()
-    if before == now:
-        return
+    text = file.read_text()
+    with contextlib.suppress(recipe.Mistake):
+        if text == resolved.text or config.parse(text, str(file)).value == resolved.value:
+            return
+    before, now = text.splitlines(), resolved.text.splitlines()
     old = next((line for line in before if line.strip() and line not in now), "(nothing)")
     new = next((line for line in now if line.strip() and line not in before), "(nothing)")
     raise recipe.Mistake(

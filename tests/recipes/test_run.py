@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 
 import jax
@@ -85,6 +86,21 @@ def test_another_recipe_is_refused_in_the_same_directory(whole, tiny):
         recipe.Mistake, match="was begun with 'MLM_STEPS = 12' where the recipe now has 'MLM_STEPS = 13'"
     ):
         run.run(tiny("MLM_STEPS=13"), str(workdir))
+
+
+def test_a_directory_of_before_a_field_was_added_goes_on(whole, tiny, tmp_path):
+    workdir, finished = whole
+    shutil.copytree(workdir, tmp_path / "older")
+    file = tmp_path / "older" / "recipe.gin"
+    text = file.read_text()
+    older = "\n".join(line for line in text.splitlines() if not line.endswith(("Stack.unroll = 1", "z_loss = 0.0")))
+    assert older.count("\n") < text.count("\n") - 2, "the two texts differ"
+    file.write_text(older)
+    assert run.run(tiny(), str(file.parent), console=QUIET) == finished
+    assert file.read_text() == text, "from now on it says the field"
+    file.write_text(older.replace("MaskedLM.span = 1", "MaskedLM.span = 3"))
+    with pytest.raises(recipe.Mistake, match="was begun with 'mlm/objectives.MaskedLM.span = 3' where the recipe"):
+        run.run(tiny(), str(file.parent), console=QUIET)
 
 
 @pytest.mark.parametrize("stops", [(3,), (1, 14, 22)])
