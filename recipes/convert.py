@@ -36,7 +36,8 @@ def convert(
     manifest = checkpoint.manifest(source)
     root = epath.Path(source) / "checkpoints" / str(manifest["step"])
     there = checkpoint.abstract(root)
-    goal = _goal(of, stage)
+    whole = _recipe(of, stage)
+    goal = whole.value.stage(stage) if whole else None
     rules = _rules(by, goal)
     leaves = goal.model.abstract() if goal else derived(rules, there)
     plan = handoff.plan(rules, handoff.offered(there, manifest["model"].get("sums", {})), leaves)
@@ -48,7 +49,7 @@ def convert(
         raise recipe.Mistake(f"{target} already holds a checkpoint; name another target or remove it")
     if (fault := checkpoint.damage(root)) is not None:
         raise recipe.Mistake(f"{root} is damaged: {fault}")
-    with leafwise.Writer(target, 0, _manifest(manifest, plan, source, target)) as writer:
+    with leafwise.Writer(target, 0, _manifest(manifest, plan, source, target) | _identity(whole, goal)) as writer:
 
         def put(path: str, array: np.ndarray) -> None:
             writer.put(path, np.asarray(array, leaves[path].dtype))
@@ -79,10 +80,10 @@ def derived(rules: recipe.Handoff, source: Any) -> dict[str, Any]:
     return {path: leaf for path, leaf in kept.items() if any(paths.matches(take.target, path) for take in rules.takes)}
 
 
-def _goal(of: str | None, stage: str | None) -> recipe.Stage | None:
+def _recipe(of: str | None, stage: str | None) -> config.Resolved | None:
     if (of is None) != (stage is None):
         raise recipe.Mistake("--recipe and --stage go together: the target is one stage of a recipe")
-    return config.load(of).value.stage(stage) if of is not None and stage is not None else None
+    return None if of is None else config.load(of)
 
 
 def _rules(by: str | None, goal: recipe.Stage | None) -> recipe.Handoff:
@@ -105,6 +106,18 @@ def _fresh(goal: recipe.Stage, path: str) -> np.ndarray:
     return np.asarray(jax.jit(lambda key: goal.model.init(key)[path])(jax.random.key(goal.seed)))
 
 
+def _identity(whole: config.Resolved | None, goal: recipe.Stage | None) -> dict[str, Any]:
+    """What the manifest says of the target's model: the recipe and stage that it was made for; nothing without them."""
+    if whole is None or goal is None:
+        return {"gin": {"hash": "", "text": ""}}
+    return {
+        "recipe": whole.value.name,
+        "stage": goal.name,
+        "model": lineage.model(goal),
+        "gin": {"hash": whole.hash, "text": whole.text},
+    }
+
+
 def _manifest(source: Any, plan: handoff.Plan, where: str, target: str) -> dict[str, Any]:
     parent = {"directory": where, "step": source["step"], "params_digest": source["params_digest"]}
     return source | {
@@ -115,6 +128,9 @@ def _manifest(source: Any, plan: handoff.Plan, where: str, target: str) -> dict[
         "start": {"origin": "handoff", "parent": parent, "handoff": plan.json()["parameters"]},
         "lineage": lineage.descent(source),
         "spent": dict.fromkeys(source["spent"], 0),
+        "skipped": 0,
+        "streak": 0,
+        "best": None,
         "params_digest": None,
         "versions": lineage.versions(),
         "commit": lineage.commit(),

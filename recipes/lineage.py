@@ -54,11 +54,16 @@ def manifest(
         "best": best,
         "params_digest": digest,
         "vocabulary": stage.data.fingerprint(),
-        "model": {"kind": stage.model.kind, "config": repr(stage.model), "sums": stage.model.sums},
+        "model": model(stage),
         "gin": {"hash": resolved.hash, "text": resolved.text},
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def model(stage: recipe.Stage) -> dict[str, Any]:
+    """What a manifest says of a stage's model."""
+    return {"kind": stage.model.kind, "config": repr(stage.model), "sums": stage.model.sums}
 
 
 def descent(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -40,8 +40,12 @@ class Trained:
 
 
 def read(folder: str) -> Trained:
-    """What the stage in `folder` is; raises Mistake when it holds no checkpoint."""
+    """What the stage in `folder` is; raises Mistake when it holds no checkpoint, or one whose model isn't known."""
     manifest = checkpoint.manifest(folder)
+    if not manifest["gin"]["text"]:
+        raise recipe.Mistake(
+            f"{folder} was converted without its model being named: convert it again with --recipe FILE --stage NAME"
+        )
     text, paths = manifest["gin"]["text"], tuple(checkpoint.abstract(_root(folder, manifest)))
     found: dict[str, Any] = {"folder": folder, "manifest": manifest, "paths": paths}
     if manifest["start"].get("origin") == "import":

@@ -8,6 +8,7 @@ import pytest
 import rich.console
 
 from recipes import checkpoint, cli, recipe, run
+from recipes import trained as stages
 
 QUIET = rich.console.Console(quiet=True)
 
@@ -60,6 +61,21 @@ def test_offline_and_in_the_run_are_the_same_handoff(trained, tiny, tmp_path):
     assert again.start != stage.start
     alone = dataclasses.replace(resolved, value=recipe.Recipe(name="alone", stages=(again,)))
     assert run.run(alone, str(tmp_path / "alone"), console=QUIET)["encoder"]["params_digest"] == direct["params_digest"]
+
+
+def test_what_was_converted_is_known_by_the_recipe_that_it_was_made_for(trained, tiny, tmp_path):
+    resolved = tiny(name="seq2seq_then_encoder")
+    text = tmp_path / "recipe.gin"
+    text.write_text(resolved.text)
+    words = ["convert", str(trained / "seq2seq")]
+    assert cli.main([*words, str(tmp_path / "known"), "--recipe", str(text), "--stage", "encoder"]) == 0
+    known = stages.read(str(tmp_path / "known"))
+    assert known.model == resolved.value.stages[1].model != resolved.value.stages[0].model
+    assert set(known.paths) == set(known.model.abstract())
+    # Named like a stage of the source's recipe, and none of them.
+    assert cli.main([*words, str(tmp_path / "seq2seq"), "--handoff", "extract_encoder"]) == 0
+    with pytest.raises(recipe.Mistake, match="convert it again with --recipe FILE --stage NAME"):
+        stages.read(str(tmp_path / "seq2seq"))
 
 
 @pytest.mark.parametrize(
