@@ -1,7 +1,8 @@
 """The fastest setting of a stage that fits a slice: rematerialisation, accumulation and the split of the mesh.
 
-Every setting is estimated by hand first: what it must hold at least, and how long its products and exchanges take at
-least. Those that can't fit are left out; the others are compiled in the order of their estimates until one fits.
+Every setting is estimated by hand first: what it must hold at least, and how long its products and exchanges take.
+Those that can't fit are left out; of the others some are compiled, the stage's own first, then the fastest estimates,
+and the fastest by the compiled program is proposed.
 """
 
 import dataclasses
@@ -46,7 +47,20 @@ class Setting:
         ]
 
 
-def settings(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> list[Setting]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A setting, the bytes that a device must hold at least, and seconds of a step.
+
+    `seconds` is with exchanges after the products, as a ranking; `least` is with the two at the same time.
+    """
+
+    setting: Setting
+    need: float
+    seconds: float
+    least: float
+
+
+def candidates(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> list[Candidate]:
     """Every setting that the stage and the slice allow and that may fit, the fastest estimate first."""
     ranked, places = [], {}
     for setting in _all(of, stage, topology):
@@ -58,10 +72,10 @@ def settings(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topolo
         held = places[setting.mesh]
         if held is None or held.state + held.grads > topology.chip.hbm_gib * chips.GIB:
             continue
-        need, seconds = _estimate(of, stage, topology, setting, held)
-        if need <= topology.chip.hbm_gib * chips.GIB:
-            ranked.append((seconds, need, setting))
-    return [setting for *_, setting in sorted(ranked, key=lambda item: item[:2])]
+        one = _estimate(of, stage, topology, setting, held)
+        if one.need <= topology.chip.hbm_gib * chips.GIB:
+            ranked.append(one)
+    return sorted(ranked, key=lambda one: (one.seconds, one.need))
 
 
 def _all(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> Iterator[Setting]:
@@ -102,20 +116,22 @@ def _held(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology,
 
 def _estimate(
     of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology, setting: Setting, held: _Held
-) -> tuple[float, float]:
-    """The least bytes that a device must hold, and the least seconds of a step."""
+) -> Candidate:
+    """What a setting takes, by hand."""
     _, stage = setting.apply(of, stage)
     shape, chip = held.shape, topology.chip
     rows = stage.batch // stage.accumulate / (shape["data"] * shape["fsdp"])
     grads = held.grads * (2 if stage.accumulate > 1 else 1)
     need = held.state + grads + rows / shape["sequence"] * _kept(stage, shape["tensor"])
     compute = costing.of_stage(stage).flops / 3 * REMAT[setting.remat] / topology.devices / chip.flops
-    # Gathered for the forward and the backward pass of every part in the compute dtype; the gradients are summed once.
-    whole = held.params * 2 / shape["tensor"]
-    gathered = whole * (shape["fsdp"] - 1) / shape["fsdp"] * (3 if setting.remat == "full" else 2) * stage.accumulate
-    summed = 2 * held.grads * (shape["data"] - 1) / shape["data"] + 2 * whole * (shape["fsdp"] - 1) / shape["fsdp"]
-    spread = 8 * stage.accumulate * rows * _streams(stage) if shape["tensor"] > 1 else 0.0
-    return need, compute + (gathered + summed + spread) / chip.ici
+    # In every part kernels are gathered in the compute dtype, once forward and once backward, and their gradients
+    # summed in float32 over all who have rows of their own: as TPU programs do it, by an all-reduce.
+    copies = shape["data"] * shape["fsdp"]
+    gathered = 2 * 2 * held.params / shape["tensor"] * (shape["fsdp"] - 1) / shape["fsdp"]
+    summed = 2 * 4 * held.params / shape["tensor"] * (copies - 1) / copies
+    spread = 8 * rows * _streams(stage) if shape["tensor"] > 1 else 0.0
+    links = stage.accumulate * (gathered + summed + spread) / chip.ici
+    return Candidate(setting=setting, need=need, seconds=compute + links, least=max(compute, links))
 
 
 def _lengths(stage: recipe.Stage) -> dict[str, int]:
@@ -153,22 +169,38 @@ def search(
     topology: topologies.Topology,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Setting | None, dict[str, Any] | None]:
-    """The first setting that the compiler finds to fit, and its figures; None where none of those tried does."""
-    for setting in _spread(settings(of, stage, topology)):
-        say(f"plan: compiling stage {stage.name} for {topology.name} with {' '.join(setting.bindings(stage))}")
-        changed, tried = setting.apply(of, stage)
+    """The fastest setting of those compiled that fit, and its figures; None where none of those tried does.
+
+    The compiler is asked COMPILES times at most: not about what is estimated to hold more than a setting that didn't
+    fit, nor when no estimate left is below the fastest found.
+    """
+    best: tuple[Setting, dict[str, Any]] | None = None
+    too_much, compiles = math.inf, 0
+    ranked = candidates(of, stage, topology)
+    own = _own(of, stage, topology)
+    for one in sorted(ranked, key=lambda one: one.setting != own):
+        slower = best is not None and one.least >= best[1]["step_seconds"]
+        if one.need >= too_much or slower or compiles == COMPILES:
+            continue
+        say(f"plan: compiling stage {stage.name} for {topology.name} with {' '.join(one.setting.bindings(stage))}")
+        changed, tried = one.setting.apply(of, stage)
         found = compiled.measure(changed, tried, topology)
-        if found["fits"]:
-            return setting, found | {"name": stage.name}
-    return None, None
+        compiles += 1
+        if not found["fits"]:
+            too_much = min(too_much, one.need)
+        elif best is None or found["step_seconds"] < best[1]["step_seconds"]:
+            best = one.setting, found | {"name": stage.name}
+    return best or (None, None)
 
 
-def _spread(ranked: list[Setting]) -> list[Setting]:
-    """At most COMPILES of them, in order: the fastest, and of those that hold less the fastest each time."""
-    if len(ranked) <= COMPILES:
-        return ranked
-    step = (len(ranked) - 1) / (COMPILES - 1)
-    return [ranked[round(place * step)] for place in range(COMPILES)]
+def _own(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> Setting | None:
+    """The stage as it is, if its stacks are alike."""
+    remats = {side.remat for side in stage.model.stacks.values()}
+    if len(remats) != 1:
+        return None
+    sizes = topology.sizes(of.mesh)
+    mesh = dataclasses.replace(sizes, data=sizes.data // topology.slices)
+    return Setting(remat=remats.pop(), accumulate=stage.accumulate, mesh=mesh)
 
 
 def lines(stage: recipe.Stage, topology: topologies.Topology, setting: Setting | None) -> list[str]:

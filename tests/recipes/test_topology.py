@@ -186,9 +186,39 @@ def test_what_is_kept_goes_by_the_effort_and_not_by_rates(monkeypatch):
 
 def test_settings_are_pruned_by_what_they_must_hold():
     of = config.load("t5_1_1_xxl", [STORE]).value
-    small = fit.settings(of, of.stages[0], topology.parse("v5e:2x2"))
-    large = fit.settings(of, of.stages[0], topology.parse("v5e:16x16"))
-    assert not small and large and all(setting.mesh.fsdp * setting.mesh.tensor > 8 for setting in large)
+    small = fit.candidates(of, of.stages[0], topology.parse("v5e:2x2"))
+    large = fit.candidates(of, of.stages[0], topology.parse("v5e:16x16"))
+    assert not small and large and all(one.setting.mesh.fsdp * one.setting.mesh.tensor > 8 for one in large)
+
+
+def test_the_fastest_compiled_of_those_that_fit_is_proposed(monkeypatch):
+    """With a compiler that finds what `seconds` says, by the order in which it is asked; None doesn't fit."""
+    of, slice_ = config.load("t5_1_1_xxl", [STORE]).value, topology.parse("v5e:16x16")
+    stage = of.stages[0]
+    ranked = fit.candidates(of, stage, slice_)
+    need = {one.setting: one.need for one in ranked}
+
+    def search(*seconds):
+        asked, left = [], list(seconds)
+
+        def measure(of, stage, topology):
+            del topology
+            (remat,) = {side.remat for side in stage.model.stacks.values()}
+            asked.append(fit.Setting(remat=remat, accumulate=stage.accumulate, mesh=of.mesh))
+            took = left.pop(0)
+            return {"fits": took is not None, "step_seconds": took}
+
+        monkeypatch.setattr(compiled, "measure", measure)
+        return fit.search(of, stage, slice_)[0], asked
+
+    own = fit.Setting(remat="full", accumulate=1, mesh=recipe.Mesh(data=1, fsdp=256))
+    best, asked = search(5.0, None, 4.0, 3.0, 6.0, 3.5)
+    assert best == asked[3] and asked[0] == own and len(asked) == len(set(asked)) == fit.COMPILES
+    assert asked[1] == ranked[0].setting, "then the fastest estimate"
+    assert all(need[one] < need[asked[1]] for one in asked[2:]), "what holds more than one that didn't fit is left out"
+    fast = min(one.least for one in ranked)
+    assert search(fast)[1] == [own], "no estimate is below it"
+    assert search(*[None] * fit.COMPILES)[0] is None
 
 
 def test_without_the_compiler_the_mend_is_named(monkeypatch):
