@@ -5,6 +5,7 @@ Those that can't fit are left out; of the others some are compiled, the stage's 
 and the fastest by the compiled program is proposed.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -62,20 +63,13 @@ class Candidate:
 
 def candidates(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> list[Candidate]:
     """Every setting that the stage and the slice allow and that may fit, the fastest estimate first."""
-    ranked, places = [], {}
-    for setting in _all(of, stage, topology):
-        if setting.mesh not in places:
-            try:
-                places[setting.mesh] = _held(of, stage, topology, setting.mesh)
-            except recipe.Mistake:  # a dimension that the split doesn't divide
-                places[setting.mesh] = None
-        held = places[setting.mesh]
-        if held is None or held.state + held.grads > topology.chip.hbm_gib * chips.GIB:
-            continue
-        one = _estimate(of, stage, topology, setting, held)
-        if one.need <= topology.chip.hbm_gib * chips.GIB:
-            ranked.append(one)
-    return sorted(ranked, key=lambda one: (one.seconds, one.need))
+    places, most = _places(of, stage, topology), topology.chip.hbm_gib * chips.GIB
+    found = [
+        _estimate(of, stage, topology, setting, places[setting.mesh])
+        for setting in _all(of, stage, topology)
+        if setting.mesh in places and places[setting.mesh].least <= most
+    ]
+    return sorted((one for one in found if one.need <= most), key=lambda one: (one.seconds, one.need))
 
 
 def _all(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> Iterator[Setting]:
@@ -100,6 +94,20 @@ class _Held:
     grads: int
     params: int
     shape: dict[str, int]
+
+    @property
+    def least(self) -> int:
+        """Bytes that no setting does without."""
+        return self.state + self.grads
+
+
+def _places(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> dict[recipe.Mesh, _Held]:
+    """What a device has on every mesh that divides the stage's parameters."""
+    found = {}
+    for axes in dict.fromkeys(setting.mesh for setting in _all(of, stage, topology)):
+        with contextlib.suppress(recipe.Mistake):  # a dimension that the split doesn't divide
+            found[axes] = _held(of, stage, topology, axes)
+    return found
 
 
 def _held(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology, axes: recipe.Mesh) -> _Held:
@@ -203,9 +211,19 @@ def _own(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) 
     return Setting(remat=remats.pop(), accumulate=stage.accumulate, mesh=mesh)
 
 
-def lines(stage: recipe.Stage, topology: topologies.Topology, setting: Setting | None) -> list[str]:
-    """The proposal as text."""
-    if setting is None:
-        return [f"  stage {stage.name} on {topology.name}: nothing tried fits; take a larger slice or a smaller batch"]
+def proposal(stage: recipe.Stage, topology: topologies.Topology, setting: Setting) -> str:
+    """What to set."""
     flags = " ".join(f'--set "{binding}"' for binding in setting.bindings(stage))
-    return [f"  stage {stage.name} on {topology.name}: proposed {flags}"]
+    return f"stage {stage.name} on {topology.name}: proposed {flags}"
+
+
+def refusal(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> str:
+    """Why no setting was found."""
+    head, limit = f"stage {stage.name} on {topology.name}: ", topology.chip.hbm_gib
+    least = min((held.least for held in _places(of, stage, topology).values()), default=0) / chips.GIB
+    if least > limit:
+        return (
+            f"{head}nothing fits: parameters, optimizer and gradients alone take {least:.2f} GiB a device of "
+            f"{limit:.2f}, {least - limit:.2f} too many, however they are split; take a larger slice"
+        )
+    return f"{head}nothing that was tried fits; take a larger slice or a smaller batch"

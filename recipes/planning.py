@@ -39,13 +39,15 @@ def slices(of: recipe.Recipe, names: Sequence[str], *, search: bool, json: bool,
     if planned.problems and not search:
         print("\n".join(plan.lines(planned)))
         return recipe.MISTAKE
-    found, proposals = [], []
+    found, proposals, problems = [], [], []
     if search:
         for slice_, stage in [(one, stage) for one in wanted for stage in of.stages]:
             setting, figures = fit.search(of, stage, slice_, _say)
-            proposals += fit.lines(stage, slice_, setting)
-            found += [figures] if figures else []
-        problems = [line.strip() for line in proposals if "nothing tried fits" in line]
+            if setting is None:
+                problems.append(fit.refusal(of, stage, slice_))
+            else:
+                proposals.append(f"  {fit.proposal(stage, slice_, setting)}")
+                found.append(figures)
     else:
         found = sliceplan.of_stages(of, wanted, _say)
         problems = sliceplan.problems(of, found)

@@ -189,6 +189,9 @@ def test_settings_are_pruned_by_what_they_must_hold():
     small = fit.candidates(of, of.stages[0], topology.parse("v5e:2x2"))
     large = fit.candidates(of, of.stages[0], topology.parse("v5e:16x16"))
     assert not small and large and all(one.setting.mesh.fsdp * one.setting.mesh.tensor > 8 for one in large)
+    assert "parameters, optimizer and gradients alone take 41.49 GiB a device of 15.75, 25.74 too many" in fit.refusal(
+        of, of.stages[0], topology.parse("v5e:2x2")
+    )
 
 
 def test_the_fastest_compiled_of_those_that_fit_is_proposed(monkeypatch):
