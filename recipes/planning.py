@@ -1,5 +1,6 @@
 """What `baton plan` prints, of a recipe here or on slices of TPUs that aren't at hand."""
 
+import dataclasses
 import json as json_
 import sys
 from collections.abc import Sequence
@@ -36,7 +37,11 @@ def slices(of: recipe.Recipe, names: Sequence[str], *, search: bool, json: bool,
 
     wanted = [topology.parse(name) for one in names for name in one.split(",")]
     planned = plan.make(of, devices=wanted[0].devices)
-    if planned.problems and not search:
+    if search:  # the mesh's problems are what it looks for a way out of
+        planned = dataclasses.replace(
+            planned, problems=plan.make(dataclasses.replace(of, mesh=recipe.Mesh()), devices=1).problems
+        )
+    if planned.problems:
         print("\n".join(plan.lines(planned)))
         return recipe.MISTAKE
     found, proposals, problems = [], [], []

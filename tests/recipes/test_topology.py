@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from recipes import chips, compiled, config, counts, fit, recipe, roofline, sliceplan, topology
+from recipes import chips, cli, compiled, config, counts, fit, recipe, roofline, sliceplan, topology
 
 needs_compiler = pytest.mark.skipif(
     not topology.available(), reason=f"needs libtpu: pip install libtpu=={topology.LIBTPU}"
@@ -222,6 +222,14 @@ def test_the_fastest_compiled_of_those_that_fit_is_proposed(monkeypatch):
     fast = min(one.least for one in ranked)
     assert search(fast)[1] == [own], "no estimate is below it"
     assert search(*[None] * fit.COMPILES)[0] is None
+
+
+def test_a_problem_that_no_setting_mends_ends_the_search(monkeypatch, capsys):
+    monkeypatch.setattr(fit, "search", lambda *_: pytest.fail("searched"))
+    words = ["t5_1_1_base", "--topology", "v5e:2x2", "--fit"]
+    sets = [STORE, "LENGTH=100", "encoder/stack.Stack.attention='bucketed'"]
+    assert cli.main(["plan", *words, *(word for one in sets for word in ("--set", one))]) == 2
+    assert "100" in capsys.readouterr().out.split("problem: ")[1]
 
 
 def test_without_the_compiler_the_mend_is_named(monkeypatch):
