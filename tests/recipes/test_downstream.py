@@ -89,7 +89,7 @@ def test_the_interval_is_student_s():
     assert "interval" not in downstream.summary([1.0])
 
 
-def test_what_does_not_fit_is_one_line(trained, capsys):
+def test_what_does_not_fit_is_one_line(trained, capsys, monkeypatch):
     mlm = trained_stages.read(str(trained / "mlm"))
     with pytest.raises(recipe.Mistake, match="writes text with a model of kind 'encdec', and .*mlm holds one of kind"):
         finetune.stages(task("cldr_translate"), mlm, [(1e-3, 0)])
@@ -97,6 +97,10 @@ def test_what_does_not_fit_is_one_line(trained, capsys):
     assert "none so named in gin/tasks; did you mean 'cldr_label'?" in capsys.readouterr().err
     assert cli.main(["eval", str(trained / "nothing"), "cldr_label"]) == recipe.MISTAKE
     assert "holds no complete checkpoint" in capsys.readouterr().err
+    moved = dataclasses.replace(mlm, vocabulary="moved/store")
+    monkeypatch.setattr(trained_stages, "read", lambda folder: moved)
+    assert cli.main(["eval", str(trained / "mlm"), "cldr_label"]) == recipe.MISTAKE
+    assert "VOCABULARY must be set: give --set" in capsys.readouterr().err
 
 
 def test_another_vocabulary_is_refused(trained, tmp_path):
