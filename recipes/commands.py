@@ -245,17 +245,15 @@ def demo(arguments: argparse.Namespace) -> None:
 
 
 def _tasks(arguments: argparse.Namespace, names: Sequence[str], of: Any) -> list[Any]:
-    """The downstream tasks of these names, spelt as a trained stage is, if its vocabulary is still where it was."""
-    from etils import epath
-
+    """The downstream tasks of these names, spelt as a trained stage is."""
     from recipes import config, finetune
     from tasks import quiet
 
     quiet.load("seqio")
-    there = of.vocabulary is not None and epath.Path(of.vocabulary).exists()
-    given = [f"VOCABULARY={of.vocabulary!r}"] if there else []
     return [
-        config.load(name, [*given, *arguments.set], overlays=arguments.overlay, of=finetune.Task, folder="tasks").value
+        config.load(
+            name, [*of.spelling, *arguments.set], overlays=arguments.overlay, of=finetune.Task, folder="tasks"
+        ).value
         for name in names
     ]
 

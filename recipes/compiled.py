@@ -17,6 +17,7 @@ import jax
 from recipes import chips, costing, counts, mesh, recipe, roofline, step
 from recipes import state as states
 from recipes import topology as topologies
+from tasks import quiet
 
 CACHE = "BATON_TOPOLOGY_CACHE"
 """The environment variable that names the folder of results; `~/.cache/baton/topology` without it."""
@@ -89,7 +90,7 @@ def measure(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topolog
 
 
 def program(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> str:
-    """The compiled program's text."""
+    """The compiled program's text, of a generation that jaxlib can print."""
     return lower(of, stage, topology)[0].compile().as_text()
 
 
@@ -127,7 +128,10 @@ def _compile(lowered: Any, topology: topologies.Topology) -> dict[str, Any]:
         return {"short": found, "seconds": time.monotonic() - begun[0], "cpu_seconds": time.process_time() - begun[1]}
     took = time.monotonic() - begun[0], time.process_time() - begun[1]
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    text, said = _text(lowered, compiled)
     per_slice = topology.devices // topology.slices if topology.slices > 1 else None
+    counted = counts.count(text, per_slice)
+    counted.unknown += said
     return {
         "short": None,
         "seconds": took[0],
@@ -139,8 +143,34 @@ def _compile(lowered: Any, topology: topologies.Topology) -> dict[str, Any]:
             "temporaries": memory.temp_size_in_bytes,
         },
         "once": {"flops": cost.get("flops"), "bytes": cost.get("bytes accessed")},
-        "counts": dataclasses.asdict(counts.count(compiled.as_text(), per_slice)),
+        "counts": dataclasses.asdict(counted),
     }
+
+
+_OFFLOADS = ("scatter", "gather", "copy", "reduce", "reshape", "slice", "sort", "dynamic_padding")
+_EXCHANGES = ("2d_all_gather", "3d_all_gather", "all_gather", "all_reduce", "reduce_scatter", "nd_reduce_scatter")
+_NO_SPARSE_CORES = {
+    "xla_tpu_offload_gather_to_sparsecore": "false",
+    **{f"xla_tpu_enable_offloading_{name}_to_sparsecore": "false" for name in _OFFLOADS},
+    **{f"xla_tpu_enable_sparse_core_collective_offload_{name}": "false" for name in _EXCHANGES},
+}
+"""Options of the compiler's with which everything stays on the TensorCores."""
+
+
+def _text(lowered: Any, compiled: Any) -> tuple[str, list[str]]:
+    """The program's text, and what to say of it.
+
+    What runs on SparseCores beside the rest (v5p, tpu7x) jaxlib 0.10 can't print: "async-update instruction should have
+    1 operands". Then the text is that of the same program compiled to stay on the TensorCores.
+    """
+    with quiet.silence():
+        try:
+            return compiled.as_text(), []
+        except jax.errors.JaxRuntimeError as error:
+            if "async-update" not in str(error):
+                raise
+    said = "work on SparseCores can't be read: traffic, exchanges and time are of the program without them"
+    return lowered.compile(_NO_SPARSE_CORES).as_text(), [said]
 
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

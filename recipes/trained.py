@@ -38,6 +38,12 @@ class Trained:
         """The folder of its newest checkpoint."""
         return _root(self.folder, self.manifest)
 
+    @property
+    def spelling(self) -> list[str]:
+        """What to bind for a downstream task to be spelt alike; nothing where the vocabulary isn't there any more."""
+        there = self.vocabulary is not None and epath.Path(self.vocabulary).exists()
+        return [f"VOCABULARY={self.vocabulary!r}"] if there else []
+
 
 def read(folder: str) -> Trained:
     """What the stage in `folder` is; raises Mistake when it holds no checkpoint, or one whose model isn't known."""
