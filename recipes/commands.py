@@ -231,9 +231,8 @@ def digest(arguments: argparse.Namespace) -> None:
     from recipes import checkpoint
 
     with mistakes():
-        found = checkpoint.manifest(arguments.stage)
-        root = f"{arguments.stage}/checkpoints/{found['step']}"
-        print(checkpoint.digest_of(root), f"{arguments.stage} step {found['step']}")
+        step = checkpoint.manifest(arguments.stage)["step"]
+        print(checkpoint.digest_of(f"{arguments.stage}/checkpoints/{step}"), f"{arguments.stage} step {step}")
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -250,12 +249,8 @@ def _tasks(arguments: argparse.Namespace, names: Sequence[str], of: Any) -> list
     from tasks import quiet
 
     quiet.load("seqio")
-    return [
-        config.load(
-            name, [*of.spelling, *arguments.set], overlays=arguments.overlay, of=finetune.Task, folder="tasks"
-        ).value
-        for name in names
-    ]
+    given = {"overlays": arguments.overlay, "of": finetune.Task, "folder": "tasks"}
+    return [config.load(name, [*of.spelling, *arguments.set], **given).value for name in names]
 
 
 def _recipe(arguments: argparse.Namespace) -> Any:
