@@ -11,40 +11,6 @@ from recipes import config, topology
 SHIPPED = [path.relative_to(config.ROOT / "gin" / "recipes").with_suffix("").as_posix() for path in config.shipped()]
 ABLATIONS = [name for name in SHIPPED if name.startswith("reuse/ablations/")]
 FULL = [name for name in SHIPPED if name != "demo" and "small/" not in name and name not in ABLATIONS]
-WAITING = (
-    "t5_1_1_xxl",
-    "metro/fast_electra",
-    "metro/fast_electra_offline",
-    "metro/electra_base",
-    "metro/metro_t0_base",
-    "metro/base_plus_plus",
-    "metro/large",
-    "metro/large_plus_plus",
-    "metro/xl",
-    "reuse/nemotron_15b",
-    "reuse/decoder",
-    "reuse/encoder",
-    "reuse/seq2seq",
-    "causal_lm",
-    "soltan2023/two_stage_bart_12e12d",
-    "soltan2023/two_stage_bart_12e12d_attn_f",
-    "soltan2023/two_stage_t5_12e12d_unfrz",
-    "soltan2023/roberta_12e",
-    "soltan2023/bart_12e12d",
-    "soltan2023/bart_12e12d_mask",
-    "soltan2023/bart_12e12d_mlm",
-    "soltan2023/bart_12e1d_mask",
-    "soltan2023/bart_12e2d",
-    "soltan2023/bart_12e2d_mask",
-    "soltan2023/t5_12e12d",
-    "metro/metro_then_seq2seq",
-    "decoder_then_encoder",
-    "decoder_then_seq2seq",
-    "encoder_then_decoder",
-    "seq2seq_then_encoder",
-)
-"""Recipes without rows yet: the machine that the table was made on had no processor time left for them."""
-
 spec = importlib.util.spec_from_file_location("tpu", config.ROOT / "docs" / "tpu.py")
 assert spec is not None and spec.loader is not None
 tpu = importlib.util.module_from_spec(spec)
@@ -64,8 +30,8 @@ def figures(line):
 
 def test_every_full_size_recipe_has_a_row_for_each_stage():
     assert set(tpu.ROWS) == set(FULL), "docs/tpu.py names a slice for each shipped full-size recipe"
-    wanted = {f"{name}, {stage.name}" for name in FULL if name not in WAITING for stage in stages(name)}
-    assert wanted == set(tpu.read()), "run docs/tpu.py --write RECIPE for what is missing; see WAITING"
+    wanted = {f"{name}, {stage.name}" for name in FULL for stage in stages(name)}
+    assert wanted == set(tpu.read()), "run docs/tpu.py --write RECIPE for what is missing"
 
 
 def test_the_ablations_share_the_programs_of_the_whole():
@@ -80,7 +46,7 @@ def test_the_ablations_share_the_programs_of_the_whole():
 
 @pytest.mark.skipif(not topology.available(), reason=f"needs libtpu: pip install libtpu=={topology.LIBTPU}")
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in FULL if name not in WAITING])
+@pytest.mark.parametrize("name", FULL)
 def test_the_rows_are_what_the_compiler_says(name):
     page = tpu.read()
     # The tests' strictness changes a program's text; this is the program that a run compiles.
