@@ -86,7 +86,7 @@ class Program:
             yield from names or re.findall(r"(?:true|false)_computation=%([\w.-]+)", line.rest)
 
     def trips(self, loop: Instruction) -> int | None:
-        """How often a loop runs: as the compiler wrote down, or the bound that its counter from 0 is compared with."""
+        """How often a loop runs: as the compiler wrote down, or by the bound of its counter, which begins at 0."""
         known = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest)
         if known:
             return int(known.group(1))
@@ -97,8 +97,26 @@ class Program:
         compared = [line for line in lines.values() if line.operation == "compare"]
         bounds = {line.literal for line in lines.values() if line.operation == "constant" and line.literal.isdigit()}
         if len(compared) == len(bounds) == 1 and "direction=LT" in compared[0].rest:
-            return int(bounds.pop())
+            counters = [index for name in compared[0].operands if (index := _index(lines.get(name))) is not None]
+            return -(-int(bounds.pop()) // (self._step(loop, counters[0]) if counters else 1))
         return None
+
+    def _step(self, loop: Instruction, counter: int) -> int:
+        """What a loop's body adds to its counter, an element of its tuple; 1 where that isn't a sum with a constant."""
+        body = self.computations[str(loop.called("body"))]
+        root = next(line for line in body.values() if line.root)
+        added = body.get(root.operands[counter]) if root.operation == "tuple" else None
+        if added is None or added.operation != "add":
+            return 1
+        terms = [body[name] for name in added.operands]
+        steps = [int(line.literal) for line in terms if line.operation == "constant" and line.literal.isdigit()]
+        return steps[0] if len(steps) == 1 and counter in [_index(line) for line in terms] else 1
+
+
+def _index(line: Instruction | None) -> int | None:
+    """Which element of a tuple an instruction takes; None of any other."""
+    found = re.search(r"\bindex=(\d+)", line.rest) if line and line.operation == "get-tuple-element" else None
+    return int(found.group(1)) if found else None
 
 
 def parse(text: str) -> Program:

@@ -75,6 +75,32 @@ ENTRY %main (a: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
     assert counts.count(text, once=True).dcn == 8 * 128 * 4
 
 
+def test_a_loop_that_counts_by_two_runs_half_as_often():
+    text = """
+%body (p: (s32[], f32[8,8])) -> (s32[], f32[8,8]) {
+  %p = (s32[], f32[8,8]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %x = f32[8,8]{1,0} get-tuple-element(%p), index=1
+  %by = s32[] constant(2)
+  %next = s32[] add(%i, %by)
+  %y = f32[8,8]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %t = (s32[], f32[8,8]{1,0}) tuple(%next, %y)
+}
+%condition (p: (s32[], f32[8,8])) -> pred[] {
+  %p = (s32[], f32[8,8]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %n = s32[] constant(15)
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+ENTRY %main (a: (s32[], f32[8,8])) -> (s32[], f32[8,8]) {
+  %a = (s32[], f32[8,8]{1,0}) parameter(0)
+  ROOT %loop = (s32[], f32[8,8]{1,0}) while(%a), condition=%condition, body=%body
+}
+"""
+    assert counts.count(text).flops == 8 * 2 * 8**3
+    assert counts.count(text.replace("constant(2)", "constant(1)")).flops == 15 * 2 * 8**3
+
+
 def test_a_slice_counts_as_the_slice_in_fusions_within_fusions_too_and_ahead_of_its_use():
     text = """
 %cut (p: f32[12,8,128], i: s32[]) -> f32[8,128] {
