@@ -81,7 +81,8 @@ def measure(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topolog
     if kept.is_file():
         raw = json.loads(kept.read_text())
     else:
-        raw = _compile(lowered, topology)
+        with topologies.uncached():
+            raw = _compile(lowered, topology)
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps(raw))
@@ -91,7 +92,8 @@ def measure(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topolog
 
 def program(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> str:
     """The compiled program's text, of a generation that jaxlib can print."""
-    return lower(of, stage, topology)[0].compile().as_text()
+    with topologies.uncached():
+        return lower(of, stage, topology)[0].compile().as_text()
 
 
 _EFFORTS = (

@@ -1,5 +1,6 @@
 """Slices of TPUs by name, as `v5e:16x16` or `2xv5e:16x16`, with devices to compile for where there is no TPU."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -7,9 +8,11 @@ import importlib.util
 import math
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from recipes import chips, mesh, paths, recipe
 
@@ -122,3 +125,16 @@ def describe(topology: Topology) -> tuple[Any, ...]:
             "recipes/chips.py; correct the table"
         )
     return tuple(found)
+
+
+@contextlib.contextmanager
+def uncached() -> Iterator[None]:
+    """Inside, JAX keeps no compiled programs: without a device it writes what it can't read again (jax 0.10)."""
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        compilation_cache.reset_cache()

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import topologies
-from jax.experimental.compilation_cache import compilation_cache
 
 from models import kernels, placing, stack
+from recipes import topology
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("libtpu", reason="the TPU compiler is libtpu's")
@@ -22,13 +22,8 @@ NAMES = (("batch", "data"), ("heads", "tensor"), ("kv_heads", "tensor"))
 
 @pytest.fixture(scope="module", autouse=True)
 def no_cache():
-    """A compiler without a device can write an executable to the cache but not read it (jax 0.10)."""
-    before = jax.config.values["jax_compilation_cache_dir"]
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
-    compilation_cache.reset_cache()
+    with topology.uncached():
+        yield
 
 
 @pytest.fixture(scope="module", params=["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])

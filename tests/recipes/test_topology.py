@@ -293,9 +293,10 @@ def test_a_frozen_encoder_has_no_backward_pass_and_the_second_call_is_kept(tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["v4:2x2x1", "v5e:2x4", "v5p:2x2x1", "v6e:2x4", "tpu7x:2x2x1"])
 def test_every_generation_is_planned(name, tmp_path, monkeypatch):
-    monkeypatch.setenv(compiled.CACHE, str(tmp_path))
     of = config.load("mlm_then_seq2seq", [STORE, "VOCABULARY=384"], overlays=["gin/tiny.gin"]).value
-    one = compiled.measure(of, of.stages[0], topology.parse(name))
+    for home in ("first", "second"):  # the second isn't read from what JAX keeps of the first, which it can't
+        monkeypatch.setenv(compiled.CACHE, str(tmp_path / home))
+        one = compiled.measure(of, of.stages[0], topology.parse(name))
     assert one["fits"] and one["hbm_traffic"] > 0 and one["collective_bytes"] and 0 < one["mfu"] <= 1
     assert any("SparseCores" in line for line in one["uncounted"]) == name.startswith(("v5p", "tpu7x"))
 
