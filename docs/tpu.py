@@ -41,7 +41,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "metro/large_plus_plus": ("v5e:16x16", SPLIT, QUICK),
     "metro/xl": ("v5e:16x16", (), QUICK),
     "metro/xxl": ("v5e:16x16", (), FULL),
-    "reuse/nemotron_15b": ("v5p:2x4x4", ("Stack.attention='splash'", "Stage.accumulate=4"), QUICK),
+    "reuse/nemotron_15b": ("v5p:2x4x4", (), QUICK),
     "reuse/decoder": ("v5e:4x4", (), QUICK),
     "reuse/encoder": ("v5e:4x4", (), QUICK),
     "reuse/seq2seq": ("v5e:4x4", (), QUICK),
