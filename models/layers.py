@@ -102,7 +102,7 @@ def _product_backward(contract, saved, dy):
     """First the kernel's gradient, then that of x.
 
     Without the barrier XLA puts the kernels' gradients off to the end of a layer, holding all that they are made of,
-    and makes `dy` anew inside each of them (seen in TPU programs, libtpu 0.0.51; T5 base: 0.12 GiB, an eighth of the
+    and makes `dy` anew inside each of them (seen in TPU programs, libtpu 0.0.51; T5 base: 0.12 GiB, a tenth of the
     time to compile). Of a frozen kernel's gradient nothing is left.
     """
     x, kernel = saved

@@ -73,7 +73,7 @@ def candidates(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topo
 
 
 def _all(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> Iterator[Setting]:
-    sequence = topology.sizes(of.mesh).sequence
+    sequence = topology.sizes(of.mesh).sequence if of.mesh.sequence == -1 else of.mesh.sequence
     devices = topology.devices // topology.slices // sequence
     sizes = [size for size in range(1, devices + 1) if devices % size == 0]
     for fsdp, tensor in itertools.product(sizes, (1, 2, 4, 8)):
@@ -202,13 +202,13 @@ def search(
 
 
 def _own(of: recipe.Recipe, stage: recipe.Stage, topology: topologies.Topology) -> Setting | None:
-    """The stage as it is, if its stacks are alike."""
+    """The stage as it is, if its stacks are alike and its mesh can be laid over the slice."""
     remats = {side.remat for side in stage.model.stacks.values()}
-    if len(remats) != 1:
-        return None
-    sizes = topology.sizes(of.mesh)
-    mesh = dataclasses.replace(sizes, data=sizes.data // topology.slices)
-    return Setting(remat=remats.pop(), accumulate=stage.accumulate, mesh=mesh)
+    with contextlib.suppress(recipe.Mistake):
+        sizes = topology.sizes(of.mesh)
+        mesh = dataclasses.replace(sizes, data=sizes.data // topology.slices)
+        return Setting(remat=remats.pop(), accumulate=stage.accumulate, mesh=mesh) if len(remats) == 1 else None
+    return None
 
 
 def proposal(stage: recipe.Stage, topology: topologies.Topology, setting: Setting) -> str:

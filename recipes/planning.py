@@ -37,10 +37,8 @@ def slices(of: recipe.Recipe, names: Sequence[str], *, search: bool, json: bool,
 
     wanted = [topology.parse(name) for one in names for name in one.split(",")]
     planned = plan.make(of, devices=wanted[0].devices)
-    if search:  # the mesh's problems are what it looks for a way out of
-        planned = dataclasses.replace(
-            planned, problems=plan.make(dataclasses.replace(of, mesh=recipe.Mesh()), devices=1).problems
-        )
+    if search:
+        planned = _unsplit(of, planned)
     if planned.problems:
         print("\n".join(plan.lines(planned)))
         return recipe.MISTAKE
@@ -66,6 +64,15 @@ def slices(of: recipe.Recipe, names: Sequence[str], *, search: bool, json: bool,
         _show_sharding(of, wanted[0].devices // wanted[0].slices)
     print("\n".join([f"  problem: {line}" for line in problems] or ["  no problems found"]))
     return recipe.MISTAKE if problems else 0
+
+
+def _unsplit(of: recipe.Recipe, planned: plan.Planned) -> plan.Planned:
+    """The plan with the problems that no other mesh mends; that of the smallest mesh where its own can't be planned."""
+    sequence = max(of.mesh.sequence, 1)
+    small = dataclasses.replace(of, mesh=recipe.Mesh(data=1, sequence=sequence))
+    least = plan.make(small, devices=sequence)
+    whole = len(planned.stages) == len(of.stages)
+    return dataclasses.replace(planned if whole else least, problems=least.problems)
 
 
 def _show_sharding(of: recipe.Recipe, devices: int) -> None:

@@ -115,6 +115,20 @@ def test_a_problem_that_no_setting_mends_ends_the_search(monkeypatch, capsys):
     assert "100" in capsys.readouterr().out.split("problem: ")[1]
 
 
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_a_mesh_that_does_not_fit_the_slice_is_no_end_of_the_search(monkeypatch, capsys, json):
+    best = fit.Setting(remat="full", accumulate=1, mesh=recipe.Mesh(data=4))
+    monkeypatch.setattr(fit, "search", lambda of, stage, *_: (best, {"name": stage.name, "fits": True, "short": None}))
+    monkeypatch.setattr(sliceplan, "lines", lambda *_: [])
+    sets = [STORE, "Mesh.data=3", "Mesh.fsdp=7"]
+    words = ["t5_1_1_base", "--topology", "v5e:2x2", "--fit", *json, *(word for one in sets for word in ("--set", one))]
+    assert cli.main(["plan", *words]) == 0
+    found = capsys.readouterr().out
+    assert '"fits": true' in found if json else "proposed --set" in found
+    of = config.load("t5_1_1_base", sets).value
+    assert fit.candidates(of, of.stages[0], topology.parse("v5e:2x2"))
+
+
 def test_without_the_compiler_the_mend_is_named(monkeypatch):
     monkeypatch.setattr(topology, "available", lambda: False)
     with pytest.raises(recipe.Mistake, match="pip install libtpu=="):
